@@ -3,5 +3,17 @@
 extern crate self as barge;
 
 mod error;
+pub mod record;
 
+pub use barge_derive::{FromRow, Record, TextEnum};
 pub use error::{Error, ErrorKind, Result};
+pub use record::{FromRow, Key, Record, Table, TableName};
+
+/// What the derives' code names. Not for applications.
+#[doc(hidden)]
+pub mod derive_support {
+    pub use arrow;
+
+    pub use crate::record::value::*;
+    pub use crate::record::{Column, Columns, Role};
+}
