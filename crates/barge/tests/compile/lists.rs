@@ -1,9 +1,14 @@
 use barge::Record;
 
+struct Point {
+    x: f64,
+    y: f64,
+}
+
 #[derive(Record)]
 #[record(table = "lists")]
 struct Lists {
-    points: Vec<[f32; 2]>,
+    points: Vec<Point>,
     bytes: Vec<Option<u8>>,
 }
 
