@@ -4,10 +4,12 @@ extern crate self as barge;
 
 mod error;
 pub mod record;
+pub mod store;
 
 pub use barge_derive::{FromRow, Record, TextEnum};
 pub use error::{Error, ErrorKind, Result};
 pub use record::{FromRow, Key, Record, Table, TableName};
+pub use store::{Dialect, Operation, Outcome, Sql, Store, Transaction};
 
 /// What the derives' code names. Not for applications.
 #[doc(hidden)]
