@@ -17,7 +17,7 @@ use crate::source::{Chunk, RejectedLine};
 use crate::text::batch::{Columns, Fault};
 use crate::text::cells::{Cells, Place, Tag};
 use crate::text::convert::Syntax;
-use crate::text::kind::told_columns;
+use crate::text::kind::{check_asked, told_columns};
 use crate::window::Window;
 use records::{Record, Records};
 
@@ -54,6 +54,7 @@ impl CsvReader {
         });
         let mut records = Records::new(window, delimiter, quote);
         let names = header(&mut records, options)?;
+        check_asked(records.window.name(), &names, options)?;
         let mut reader = CsvReader {
             records,
             cells: Cells::new(names.len()),
@@ -68,8 +69,7 @@ impl CsvReader {
             rows: 0,
         };
         reader.gather(options.sample_rows);
-        let told =
-            told_columns(reader.records.window.name(), &reader.names, options.schema.as_deref(), options)?;
+        let told = told_columns(&reader.names, options.schema.as_deref(), options)?;
         reader.columns = Columns::settle(&reader.names, told, &reader.cells, Syntax::Csv);
         Ok(reader)
     }

@@ -116,15 +116,12 @@ impl Cells {
         self.push_cell(self.used, tag);
     }
 
-    /// Adds a cell from a JSON value.
+    /// Adds a cell from a JSON value, which must be decodable.
     pub(crate) fn push_json(&mut self, value: Option<&RawValue>) {
         let Some(text) = value.map(RawValue::get) else { return self.push(b"", Tag::Null) };
         match text.as_bytes()[0] {
-            b'"' => match unescape(text) {
-                Some(value) => self.push(value.as_bytes(), Tag::Quoted),
-                // Only a lone surrogate can fail here: the raw text was checked before.
-                None => self.push(text.as_bytes(), Tag::Quoted),
-            },
+            // What cannot be decoded was refused before, by `is_decodable`.
+            b'"' => self.push(unescape(text).unwrap_or_default().as_bytes(), Tag::Quoted),
             b'{' | b'[' => self.push(text.as_bytes(), Tag::Nested),
             b'n' => self.push(b"", Tag::Null),
             _ => self.push(text.as_bytes(), Tag::Bare),
@@ -151,6 +148,12 @@ impl Cells {
     pub(crate) fn bytes_of(&self, rows: &Range<usize>) -> usize {
         (self.ends[rows.end * self.columns] - self.ends[rows.start * self.columns]) as usize
     }
+}
+
+/// Whether a JSON value is not a string with half of a surrogate pair, which no text can hold.
+pub(crate) fn is_decodable(value: &RawValue) -> bool {
+    let text = value.get();
+    !text.starts_with('"') || !text.contains("\\u") || unescape(text).is_some()
 }
 
 fn unescape(text: &str) -> Option<Cow<'_, str>> {

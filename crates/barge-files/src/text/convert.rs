@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::cells::{Cells, Tag};
+use super::cells::{Cells, Tag, is_decodable};
 use super::kind::{Column, Kind};
 use super::parse::{self, Wrong};
 use super::{number, temporal};
@@ -314,6 +314,9 @@ impl Conversion<'_> {
                 Some(bytes) => {
                     let values: Vec<&RawValue> =
                         serde_json::from_slice(bytes).map_err(|_| Wrong::Malformed)?;
+                    if !values.iter().all(|value| is_decodable(value)) {
+                        return Err(Wrong::Malformed);
+                    }
                     if let Some(expected) = length.filter(|&length| length as usize != values.len()) {
                         return Err(Wrong::Items { expected, found: values.len() });
                     }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, FieldRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::options::ReadOptions;
@@ -177,24 +177,27 @@ impl Column {
     }
 }
 
+/// Checks that the options name no column that is not there.
+///
+/// # Errors
+/// `InvalidConfig`: `text_columns` or `types` name such a column.
+pub(crate) fn check_asked(file: &str, names: &[String], options: &ReadOptions) -> Result<()> {
+    let mut asked = options.text_columns.iter().chain(options.types.iter().map(|(name, _)| name));
+    let Some(name) = asked.find(|name| !names.contains(name)) else { return Ok(()) };
+    let message = format!("{file} has no column {name}; its columns are {}", names.join(", "));
+    Err(Error::new(ErrorKind::InvalidConfig, message))
+}
+
 /// The columns that options settle, `None` where the sample must. The order of precedence is `text_columns`, `types`,
 /// `schema`.
 ///
 /// # Errors
-/// `InvalidConfig`: `text_columns` or `types` name a column that is not there. `Unsupported`: a type text cannot be.
+/// `Unsupported`: text cannot be read as a column's type.
 pub(crate) fn told_columns(
-    file: &str,
     names: &[String],
-    schema: Option<&arrow::datatypes::Schema>,
+    schema: Option<&Schema>,
     options: &ReadOptions,
 ) -> Result<Vec<Option<Column>>> {
-    let asked = options.text_columns.iter().chain(options.types.iter().map(|(name, _)| name));
-    for name in asked {
-        if !names.contains(name) {
-            let message = format!("{file} has no column {name}; its columns are {}", names.join(", "));
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
-        }
-    }
     let told = |name: &String| {
         if options.text_columns.contains(name) {
             return Column::of_type(name, DataType::Utf8).map(Some);
