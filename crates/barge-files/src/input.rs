@@ -114,6 +114,11 @@ impl Input {
         self.bytes_read.load(Ordering::Relaxed)
     }
 
+    /// The counter behind [`Input::bytes_read`].
+    pub(crate) fn counter(&self) -> Arc<AtomicU64> {
+        self.bytes_read.clone()
+    }
+
     pub(crate) fn bytes_total(&self) -> Option<u64> {
         self.bytes_total
     }
