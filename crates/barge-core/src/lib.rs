@@ -10,6 +10,7 @@ pub mod store;
 
 pub use barge_derive::{FromRow, Record, TextEnum};
 pub use database::{Database, Tx, Written};
+pub use engine::batcher::{Answer, Batcher, BatcherBuilder, Requests};
 pub use engine::writer::{BatchReceipt, Receipt, Rejected, Report, Writer, WriterBuilder, WriterConfig};
 pub use engine::{FlushReason, Limits, Retry, Statistics, WhenFull};
 pub use error::{Error, ErrorKind, Result};

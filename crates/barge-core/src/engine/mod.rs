@@ -12,6 +12,7 @@
 //! - `completed` counts sealed batches whose flush ended, whatever the end; `flush` and `close` wait on it alone.
 
 pub(crate) mod answer;
+pub mod batcher;
 
 mod retry;
 mod statistics;
