@@ -22,6 +22,8 @@ pub use store::{Dialect, Operation, Outcome, Sql, Store, Transaction};
 pub mod derive_support {
     pub use arrow;
 
+    pub use crate::Result;
+    pub use crate::record::derived::*;
     pub use crate::record::value::*;
-    pub use crate::record::{Column, Columns, Role};
+    pub use crate::record::{Column, Columns, FromRow, Record, Role, Table, TableName};
 }
