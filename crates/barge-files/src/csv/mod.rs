@@ -47,10 +47,12 @@ pub(crate) struct CsvReader {
 impl CsvReader {
     pub(crate) fn new(mut window: Window, options: &ReadOptions) -> Result<CsvReader> {
         window.skip_byte_order_mark()?;
-        window.fill_to(SNIFF_BYTES.min(options.row_bytes_max));
+        window.fill_to(SNIFF_BYTES);
+        // Not all that is ahead: how much that is depends on the reads.
+        let sample = &window.ahead()[..window.ahead().len().min(SNIFF_BYTES)];
         let quote = options.csv.quote;
         let delimiter = options.csv.delimiter.unwrap_or_else(|| {
-            sniff::by_name(window.input().path()).unwrap_or_else(|| sniff::delimiter(window.ahead(), quote))
+            sniff::by_name(window.input().path()).unwrap_or_else(|| sniff::delimiter(sample, quote))
         });
         let mut records = Records::new(window, delimiter, quote);
         let names = header(&mut records, options)?;
@@ -92,6 +94,9 @@ impl CsvReader {
             if self.cells.rows() == 0 && self.rejected.is_empty() {
                 return self.records.window.check().map(|()| None);
             }
+        } else if self.given == 0 {
+            // The sample alone would make a small chunk.
+            self.gather(self.batch_rows);
         }
         let rows = self.given..(self.given + self.batch_rows).min(self.cells.rows());
         self.given = rows.end;
@@ -134,10 +139,10 @@ impl CsvReader {
         }
         let values = self.cells.bytes() - start;
         let quoted = raw.len() != values + record.fields - 1;
-        if quoted {
-            if let Some((field, trouble)) = quotes::trouble(raw, self.records.delimiter, self.records.quote) {
-                return Err(self.records.quote_fault(record, field, trouble));
-            }
+        if quoted
+            && let Some((field, trouble)) = quotes::trouble(raw, self.records.delimiter, self.records.quote)
+        {
+            return Err(self.records.quote_fault(record, field, trouble));
         }
         if record.fields != self.names.len() {
             let plural = if record.fields == 1 { "" } else { "s" };
