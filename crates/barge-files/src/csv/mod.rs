@@ -38,6 +38,8 @@ pub(crate) struct CsvReader {
     batch_rows: usize,
     batch_bytes: usize,
     nulls: Vec<Vec<u8>>,
+    /// Which fields of the last record are quoted; empty where none is.
+    quoted: Vec<bool>,
     /// Whether the empty field, and nothing else, is NULL: the common case.
     empty_is_null: bool,
     /// Rows met so far, rejected ones included.
@@ -67,6 +69,7 @@ impl CsvReader {
             batch_rows: options.batch_rows,
             batch_bytes: options.batch_bytes,
             nulls: options.csv.nulls.iter().map(|null| null.clone().into_bytes()).collect(),
+            quoted: Vec::new(),
             empty_is_null: options.csv.nulls.len() == 1 && options.csv.nulls[0].is_empty(),
             rows: 0,
         };
@@ -139,10 +142,14 @@ impl CsvReader {
         }
         let values = self.cells.bytes() - start;
         let quoted = raw.len() != values + record.fields - 1;
-        if quoted
-            && let Some((field, trouble)) = quotes::trouble(raw, self.records.delimiter, self.records.quote)
-        {
-            return Err(self.records.quote_fault(record, field, trouble));
+        self.quoted.clear();
+        if quoted {
+            for field in quotes::fields(raw, self.records.delimiter, self.records.quote) {
+                if let Some(trouble) = field.trouble {
+                    return Err(self.records.quote_fault(record, self.quoted.len(), trouble));
+                }
+                self.quoted.push(field.quoted);
+            }
         }
         if record.fields != self.names.len() {
             let plural = if record.fields == 1 { "" } else { "s" };
@@ -161,7 +168,7 @@ impl CsvReader {
                 last = end;
             }
         } else {
-            self.push_tagged(start, record, quoted);
+            self.push_tagged(start, record.fields);
         }
         let raw_bytes = (record.raw_end - record.raw_start) as u32;
         let place =
@@ -171,15 +178,12 @@ impl CsvReader {
     }
 
     /// Adds the cells of a record that has quotes, or where other words than the empty one are NULL.
-    fn push_tagged(&mut self, start: usize, record: &Record, quoted: bool) {
-        let raw = &self.records.window.bytes()[record.raw_start..record.raw_end];
-        let mut fields = quotes::fields(raw, self.records.delimiter, self.records.quote);
+    fn push_tagged(&mut self, start: usize, fields: usize) {
         let mut last = start;
-        for index in 0..record.fields {
+        for index in 0..fields {
             let end = start + self.records.ends[index];
-            let is_quoted = quoted && fields.next().is_some_and(|field| field.quoted);
             let value = self.cells.written(last..end);
-            let tag = if is_quoted {
+            let tag = if self.quoted.get(index) == Some(&true) {
                 Tag::Quoted
             } else if self.nulls.iter().any(|null| null == value) {
                 Tag::Null
