@@ -1,6 +1,7 @@
 //! The scalar types of the type table in docs/types.md.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::sync::Arc;
 
 use arrow::array::{
@@ -8,7 +9,7 @@ use arrow::array::{
     FixedSizeBinaryArray, FixedSizeBinaryBuilder, PrimitiveArray, PrimitiveBuilder, StringArray,
 };
 use arrow::datatypes::*;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
@@ -16,7 +17,7 @@ use super::read::cast;
 use super::{
     ColumnOptions, ColumnType, DecimalBuilder, FromColumn, JsonBuilder, TextBuilder, ToColumn, invalid,
 };
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
 macro_rules! primitive {
     ($($rust:ty => $arrow:ident),* $(,)?) => {$(
@@ -89,6 +90,17 @@ impl FromColumn for bool {
 /// The bytes an offset takes beside a text's or a blob's own.
 const OFFSET_BYTES: usize = size_of::<i32>();
 
+/// Arrow's offsets of text and binary are `i32`: one batch's values of one column together have to stay below 2 GiB.
+#[inline]
+fn check_room(held: usize, bytes: usize) -> Result<()> {
+    if held + bytes <= i32::MAX as usize {
+        return Ok(());
+    }
+    let message =
+        format!("the value of {bytes} bytes is too large: one batch's values of a column hold 2 GiB");
+    Err(Error::new(ErrorKind::TooLarge, message))
+}
+
 impl ColumnType for str {
     fn data_type(_: ColumnOptions) -> DataType {
         DataType::Utf8
@@ -97,6 +109,11 @@ impl ColumnType for str {
 
 impl ToColumn for str {
     type Builder = TextBuilder;
+
+    #[inline]
+    fn check(&self, builder: &Self::Builder) -> Result<()> {
+        check_room(builder.values_slice().len(), self.len())
+    }
 
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
@@ -113,6 +130,11 @@ impl ColumnType for [u8] {
 
 impl ToColumn for [u8] {
     type Builder = BinaryBuilder;
+
+    #[inline]
+    fn check(&self, builder: &Self::Builder) -> Result<()> {
+        check_room(builder.values_slice().len(), self.len())
+    }
 
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
@@ -134,6 +156,11 @@ macro_rules! written_as {
             type Builder = <$borrowed as ToColumn>::Builder;
 
             #[inline]
+            fn check(&self, builder: &Self::Builder) -> Result<()> {
+                <$borrowed>::check(self, builder)
+            }
+
+            #[inline]
             fn append(&self, builder: &mut Self::Builder) -> usize {
                 <$borrowed>::append(self, builder)
             }
@@ -143,7 +170,7 @@ macro_rules! written_as {
 
 written_as! {
     String => str, Box<str> => str, Arc<str> => str, Cow<'_, str> => str,
-    Vec<u8> => [u8], Box<[u8]> => [u8], Cow<'_, [u8]> => [u8],
+    Vec<u8> => [u8], Box<[u8]> => [u8], Arc<[u8]> => [u8], Cow<'_, [u8]> => [u8],
 }
 
 macro_rules! read_as {
@@ -164,9 +191,37 @@ macro_rules! read_as {
 }
 
 read_as!(DataType::Utf8, StringArray, as_string: String, Box<str>, Arc<str>);
-read_as!(DataType::Binary, BinaryArray, as_binary: Vec<u8>, Box<[u8]>);
+read_as!(DataType::Binary, BinaryArray, as_binary: Vec<u8>, Box<[u8]>, Arc<[u8]>);
 
-/// Days from 1970-01-01.
+/// Read as owned.
+impl FromColumn for Cow<'_, str> {
+    type Array = StringArray;
+
+    fn bind(array: &ArrayRef) -> Result<Self::Array> {
+        String::bind(array)
+    }
+
+    #[inline]
+    fn get(array: &Self::Array, row: usize) -> Result<Self> {
+        String::get(array, row).map(Cow::Owned)
+    }
+}
+
+/// Read as owned.
+impl FromColumn for Cow<'_, [u8]> {
+    type Array = BinaryArray;
+
+    fn bind(array: &ArrayRef) -> Result<Self::Array> {
+        Vec::<u8>::bind(array)
+    }
+
+    #[inline]
+    fn get(array: &Self::Array, row: usize) -> Result<Self> {
+        Vec::<u8>::get(array, row).map(Cow::Owned)
+    }
+}
+
+/// Days from 1970-01-01. Years before 1 and after 9999 are refused.
 impl ColumnType for NaiveDate {
     fn data_type(_: ColumnOptions) -> DataType {
         DataType::Date32
@@ -175,6 +230,11 @@ impl ColumnType for NaiveDate {
 
 impl ToColumn for NaiveDate {
     type Builder = PrimitiveBuilder<Date32Type>;
+
+    #[inline]
+    fn check(&self, _: &Self::Builder) -> Result<()> {
+        check_year(self.year(), self)
+    }
 
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
@@ -234,15 +294,25 @@ impl FromColumn for NaiveTime {
 }
 
 /// chrono shows a leap second as a second of more than 10⁹ nanoseconds; no store can hold one.
-fn refuse_leap_second(nanosecond: u32, value: &dyn std::fmt::Display) -> Result<()> {
+#[inline]
+fn refuse_leap_second(nanosecond: u32, value: &dyn fmt::Display) -> Result<()> {
     if nanosecond < 1_000_000_000 {
-        Ok(())
-    } else {
-        Err(invalid(format!("{value} is a leap second, which can't be stored")))
+        return Ok(());
     }
+    Err(invalid(format!("{value} is a leap second, which can't be stored")))
 }
 
-/// Microseconds from 1970-01-01, UTC; nanoseconds are truncated. A leap second is refused.
+/// The years that every store can hold and show in four digits.
+#[inline]
+fn check_year(year: i32, value: &dyn fmt::Display) -> Result<()> {
+    if (1..=9999).contains(&year) {
+        return Ok(());
+    }
+    Err(invalid(format!("{value} is outside the years 1 to 9999, which can be stored")))
+}
+
+/// Microseconds from 1970-01-01, UTC; nanoseconds are truncated. A leap second is refused, and so are years before 1 and after
+/// 9999.
 impl ColumnType for DateTime<Utc> {
     fn data_type(_: ColumnOptions) -> DataType {
         DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
@@ -254,6 +324,7 @@ impl ToColumn for DateTime<Utc> {
 
     #[inline]
     fn check(&self, _: &Self::Builder) -> Result<()> {
+        check_year(self.naive_utc().year(), self)?;
         refuse_leap_second(self.nanosecond(), self)
     }
 
@@ -278,7 +349,7 @@ impl FromColumn for DateTime<Utc> {
     }
 }
 
-/// Microseconds from 1970-01-01 in a time zone that only the application knows; nanoseconds are truncated.
+/// Microseconds from 1970-01-01 in a time zone that only the application knows; else as `DateTime<Utc>`.
 impl ColumnType for NaiveDateTime {
     fn data_type(_: ColumnOptions) -> DataType {
         DataType::Timestamp(TimeUnit::Microsecond, None)
@@ -290,6 +361,7 @@ impl ToColumn for NaiveDateTime {
 
     #[inline]
     fn check(&self, _: &Self::Builder) -> Result<()> {
+        check_year(self.year(), self)?;
         refuse_leap_second(self.nanosecond(), self)
     }
 
@@ -336,8 +408,8 @@ impl FromColumn for Uuid {
     type Array = FixedSizeBinaryArray;
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        if let Some(texts) = array.as_string_opt::<i32>() {
-            return uuids_from_text(texts);
+        if array.data_type().is_string() {
+            return uuids_from_text(cast(array, &DataType::Utf8)?.as_string());
         }
         Ok(cast(array, &DataType::FixedSizeBinary(16))?.as_fixed_size_binary().clone())
     }
@@ -373,6 +445,17 @@ impl ColumnType for serde_json::Value {
 impl ToColumn for serde_json::Value {
     type Builder = JsonBuilder;
 
+    fn check(&self, builder: &Self::Builder) -> Result<()> {
+        let held = builder.0.values_slice().len();
+        match json_size_max(self, JSON_DEPTH_MAX) {
+            Some(bytes) if held + bytes <= i32::MAX as usize => Ok(()),
+            Some(_) => check_room(held, self.to_string().len()),
+            None => Err(invalid(format!(
+                "the JSON is nested deeper than {JSON_DEPTH_MAX} levels, beyond which it can't be read back"
+            ))),
+        }
+    }
+
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
         let before = builder.0.values_slice().len();
@@ -381,6 +464,30 @@ impl ToColumn for serde_json::Value {
         debug_assert!(written.is_ok());
         builder.0.append_value("");
         builder.0.values_slice().len() - before + OFFSET_BYTES
+    }
+}
+
+/// serde_json reads no deeper nested arrays and objects.
+const JSON_DEPTH_MAX: usize = 127;
+
+/// An upper bound of the text's size in bytes; nothing where it is nested deeper than `depth`.
+fn json_size_max(value: &serde_json::Value, depth: usize) -> Option<usize> {
+    use serde_json::Value;
+    // A byte may become an escape of six; the longest number has fewer than 32 digits.
+    let text = |text: &str| text.len() * 6 + 2;
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(32),
+        Value::String(value) => Some(text(value)),
+        Value::Array(values) => {
+            let depth = depth.checked_sub(1)?;
+            values.iter().try_fold(2, |sum, value| Some(sum + json_size_max(value, depth)? + 1))
+        }
+        Value::Object(values) => {
+            let depth = depth.checked_sub(1)?;
+            values
+                .iter()
+                .try_fold(2, |sum, (key, value)| Some(sum + text(key) + json_size_max(value, depth)? + 2))
+        }
     }
 }
 
@@ -400,6 +507,8 @@ impl FromColumn for serde_json::Value {
 const DEFAULT_DECIMAL: (u8, i8) = (28, 10);
 
 impl ColumnType for Decimal {
+    const DECIMAL: bool = true;
+
     fn data_type(options: ColumnOptions) -> DataType {
         let (precision, scale) = options.decimal.unwrap_or(DEFAULT_DECIMAL);
         DataType::Decimal128(precision, scale)
@@ -440,25 +549,65 @@ fn scaled(value: Decimal, precision: u8, scale: i8) -> Option<i128> {
     (scaled.unsigned_abs() < 10_u128.checked_pow(u32::from(precision))?).then_some(scaled)
 }
 
+/// Decimals to read.
+pub enum DecimalArray {
+    /// Of one scale from 0.
+    Scaled(Decimal128Array),
+    /// Read from text, each with its own scale.
+    Parsed(Vec<Decimal>),
+}
+
 impl FromColumn for Decimal {
-    type Array = Decimal128Array;
+    type Array = DecimalArray;
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        match array.data_type() {
-            DataType::Decimal128(_, scale) if (0..=28).contains(scale) => Ok(array.as_primitive().clone()),
-            _ => {
-                let (precision, scale) = DEFAULT_DECIMAL;
-                Ok(cast(array, &DataType::Decimal128(precision, scale))?.as_primitive().clone())
-            }
-        }
+        let data_type = match array.data_type() {
+            DataType::Decimal128(_, 0..) => return Ok(DecimalArray::Scaled(array.as_primitive().clone())),
+            text if text.is_string() => return decimals_from_text(cast(array, &DataType::Utf8)?.as_string()),
+            integer if integer.is_integer() => DataType::Decimal128(20, 0),
+            &DataType::Decimal32(_, scale)
+            | &DataType::Decimal64(_, scale)
+            | &DataType::Decimal128(_, scale)
+            | &DataType::Decimal256(_, scale) => DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale.max(0)),
+            _ => DataType::Decimal128(DEFAULT_DECIMAL.0, DEFAULT_DECIMAL.1),
+        };
+        Ok(DecimalArray::Scaled(cast(array, &data_type)?.as_primitive().clone()))
     }
 
     fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        let (value, scale) = (array.value(row), array.scale());
-        Decimal::try_from_i128_with_scale(value, scale.unsigned_abs().into()).map_err(|_| {
-            invalid(format!("{} has more than the 28 digits a Decimal holds", array.value_as_string(row)))
-        })
+        match array {
+            DecimalArray::Scaled(array) => unscaled(array.value(row), array.scale()).ok_or_else(|| {
+                let value = array.value_as_string(row);
+                invalid(format!("{value} has more than the 28 digits a Decimal holds: read it as text"))
+            }),
+            DecimalArray::Parsed(values) => Ok(values[row]),
+        }
     }
+}
+
+/// The decimal of an integer of 10^-scale, where a Decimal can hold it: zeros at its end need no room.
+fn unscaled(mut value: i128, scale: i8) -> Option<Decimal> {
+    let mut scale = u32::try_from(scale).ok()?;
+    loop {
+        match Decimal::try_from_i128_with_scale(value, scale) {
+            Ok(decimal) => return Some(decimal),
+            Err(_) if scale > 0 && value % 10 == 0 => {
+                value /= 10;
+                scale -= 1;
+            }
+            Err(_) => return None,
+        }
+    }
+}
+
+fn decimals_from_text(texts: &StringArray) -> Result<DecimalArray> {
+    let parse = |text: &str| Decimal::from_str_exact(text).or_else(|_| Decimal::from_scientific(text)).ok();
+    let values = texts.iter().enumerate().map(|(row, text)| match text {
+        Some(text) => parse(text)
+            .ok_or_else(|| invalid(format!("'{text}' is no decimal of 28 digits")).with_row(row as u64)),
+        None => Ok(Decimal::ZERO),
+    });
+    values.collect::<Result<_>>().map(DecimalArray::Parsed)
 }
 
 #[cfg(test)]
@@ -493,6 +642,7 @@ mod tests {
         let value = serde_json::json!({"a": [1, "é"]});
         assert_eq!(value.append(&mut builder), r#"{"a":[1,"é"]}"#.len() + OFFSET_BYTES);
         let array = super::super::ColumnBuilder::finish(&mut builder);
-        assert_eq!(serde_json::Value::get(&serde_json::Value::bind(&array).unwrap(), 0).unwrap(), value);
+        let bound = <serde_json::Value as FromColumn>::bind(&array).unwrap();
+        assert_eq!(<serde_json::Value as FromColumn>::get(&bound, 0).unwrap(), value);
     }
 }
