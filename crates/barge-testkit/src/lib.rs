@@ -5,10 +5,12 @@
 //! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
 //! - [`FaultStore`]: any store, with failures injected from a printed seed.
 
+mod fault;
 mod memory;
 mod null;
 mod value;
 
+pub use fault::{Effect, Fault, FaultPlan, FaultStore, Point};
 pub use memory::{MemoryRow, MemoryStore, MemoryTable};
 pub use null::NullStore;
 pub use value::{Float, Value};
