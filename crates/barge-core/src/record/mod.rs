@@ -17,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use json::{row_to_json, value_to_json};
 pub use key::Key;
+pub(crate) use key::key_batch;
 pub use table::{Column, Role, Table, TableName, is_json, is_uuid, quote};
 
 use crate::Result;
