@@ -80,8 +80,7 @@ impl Connection {
         let batch = plan.bind(&step.batch, keys.as_ref())?;
         let rows = step.batch.num_rows();
         let mut statements = 1;
-        let wants_match = (step.outcomes && plan.target.operation != Operation::Insert)
-            || (plan.is_view && plan.target.operation != Operation::Insert);
+        let wants_match = step.outcomes || plan.is_view;
         let matched = match &plan.matching {
             Some(matching) if wants_match => {
                 statements += 1;
@@ -438,8 +437,10 @@ impl Plan {
             let sql = creation_sql(&connection.inner, target.table()).unwrap_or_default();
             sql.to_ascii_uppercase().contains("ON CONFLICT")
         };
+        let rowid =
+            if target.operation == Operation::Delete { connection.rowid_name(description) } else { None };
         let batch = connection.batch_table(target.columns.len())?;
-        let write = connection.prepare(&statements::write(target, &batch, or_abort)).map_err(named)?;
+        let write = connection.prepare(&statements::write(target, &batch, or_abort, rowid)).map_err(named)?;
         let matching = match target.operation {
             Operation::Insert => None,
             _ => Some(connection.prepare(&statements::matching(target, &batch)).map_err(named)?),

@@ -55,9 +55,10 @@ async fn the_batch_is_outside_and_the_target_is_searched_by_its_key() {
                 [Operation::Upsert, Operation::InsertIfAbsent, Operation::Update, Operation::Delete]
             {
                 let target = target(&store, "t", operation, &rows, &key).await.unwrap();
-                for sql in
-                    [write(&target, &batch_name(&target), true), matching(&target, &batch_name(&target))]
-                {
+                for sql in [
+                    write(&target, &batch_name(&target), true, None),
+                    matching(&target, &batch_name(&target)),
+                ] {
                     let (plan, program) = explain(&store, sql.clone(), target.columns.len()).await;
                     let batch_scans = plan.iter().filter(|line| line.contains("VIRTUAL TABLE")).count();
                     assert_eq!(batch_scans, 1, "{sql}\n{plan:#?}");
@@ -72,7 +73,7 @@ async fn the_batch_is_outside_and_the_target_is_searched_by_its_key() {
             }
             let target = target(&store, "t", Operation::Insert, &rows, &[]).await.unwrap();
             let (_, program) =
-                explain(&store, write(&target, &batch_name(&target), true), target.columns.len()).await;
+                explain(&store, write(&target, &batch_name(&target), true, None), target.columns.len()).await;
             let sorts = ["SorterOpen", "OpenEphemeral"];
             assert!(!program.iter().any(|opcode| sorts.contains(&opcode.as_str())), "{program:?}");
         }
