@@ -206,36 +206,84 @@ impl FaultStore {
         }
     }
 
-    /// Commits, with a fault's effect. A late commit runs in a task of its own.
-    async fn commit<T, F>(&self, commit: F) -> Result<T, CommitError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, CommitError>> + Send + 'static,
-    {
-        let unknown = || CommitError::Unknown(injected(ErrorKind::ConnectionLost, Point::Commit));
-        match self.strike(Point::Commit) {
-            None => commit.await,
+    /// Commits a transaction of the inner store, with a fault's effect. A late commit runs in a task of its own.
+    async fn commit(&self, inner: Box<dyn Transaction>, effect: Option<Effect>) -> Result<(), CommitError> {
+        match effect {
+            None => inner.commit().await,
             Some(Effect::Delay(time)) => {
                 tokio::time::sleep(time).await;
-                commit.await
+                inner.commit().await
             }
-            Some(Effect::Fail(kind)) => Err(CommitError::RolledBack(injected(kind, Point::Commit))),
+            Some(Effect::Fail(kind)) => {
+                inner.rollback().await?;
+                Err(CommitError::RolledBack(injected(kind, Point::Commit)))
+            }
             Some(Effect::Disconnect) => {
+                inner.rollback().await?;
                 Err(CommitError::RolledBack(injected(ErrorKind::ConnectionLost, Point::Commit)))
             }
-            Some(Effect::CutBefore) => Err(unknown()),
+            Some(Effect::CutBefore) => {
+                inner.rollback().await?;
+                Err(unknown(()))
+            }
             Some(Effect::CutAfter) => {
-                commit.await?;
-                Err(unknown())
+                inner.commit().await?;
+                Err(unknown(()))
             }
             Some(Effect::CutLate(time)) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
                     // Nobody hears the answer: that is the fault.
-                    let _ = commit.await;
+                    let _ = inner.commit().await;
                 });
-                Err(unknown())
+                Err(unknown(()))
             }
+        }
+    }
+
+    /// The inner store's own `transact`, with faults before it and at its commit.
+    async fn transact_whole(
+        &self,
+        token: Option<&Token>,
+        steps: &[Step],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        self.pass(Point::Begin).await.map_err(Error::from)?;
+        let effect = self.strike(Point::Commit);
+        match effect {
+            Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Effect::CutAfter) | None => {}
+            Some(_) => {
+                return self.transact_by_steps(self.0.inner.begin().await?, token, steps, effect).await;
+            }
+        }
+        let applied = self.0.inner.transact(token, steps).await?;
+        match (effect, applied) {
+            (Some(Effect::CutAfter), Some(applied)) => Err(unknown(applied)),
+            (_, applied) => Ok(applied),
+        }
+    }
+
+    /// Claims, applies and commits, as a store's own `transact` would.
+    async fn transact_by_steps(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        token: Option<&Token>,
+        steps: &[Step],
+        at_commit: Option<Effect>,
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        if let Some(token) = token
+            && !transaction.claim(token).await?
+        {
+            return Ok(None);
+        }
+        let mut applied = Vec::with_capacity(steps.len());
+        for step in steps {
+            // Dropping the transaction rolls it back.
+            applied.push(transaction.apply(step).await?);
+        }
+        match self.commit(transaction, at_commit).await {
+            Ok(()) => Ok(Some(applied)),
+            Err(error) => Err(error.with_applied(applied)),
         }
     }
 }
@@ -294,25 +342,12 @@ impl Store for FaultStore {
         &self,
         token: Option<&Token>,
         steps: &[Step],
-    ) -> Result<Option<Vec<Applied>>, CommitError> {
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         if self.0.plan.whole {
-            self.pass(Point::Begin).await.map_err(Error::from)?;
-            let (inner, token, steps) = (self.0.inner.clone(), token.cloned(), steps.to_vec());
-            return self.commit(async move { inner.transact(token.as_ref(), &steps).await }).await;
+            return self.transact_whole(token, steps).await;
         }
-        let mut transaction = self.begin().await?;
-        if let Some(token) = token
-            && !transaction.claim(token).await?
-        {
-            return Ok(None);
-        }
-        let mut applied = Vec::with_capacity(steps.len());
-        for step in steps {
-            // Dropping the transaction rolls it back.
-            applied.push(transaction.apply(step).await?);
-        }
-        transaction.commit().await?;
-        Ok(Some(applied))
+        // The commit of a `FaultTransaction` strikes by itself.
+        self.transact_by_steps(self.begin().await?, token, steps, None).await
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
@@ -383,7 +418,7 @@ impl Transaction for FaultTransaction {
 
     async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
         let inner = self.inner.take().ok_or_else(gone)?;
-        self.store.commit(async move { inner.commit().await }).await
+        self.store.commit(inner, self.store.strike(Point::Commit)).await
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
@@ -413,6 +448,10 @@ impl SplitMix {
 
 fn injected(kind: ErrorKind, point: Point) -> Error {
     Error::new(kind, format!("injected at {point:?}"))
+}
+
+fn unknown<T>(applied: T) -> CommitError<T> {
+    CommitError::Unknown { error: injected(ErrorKind::ConnectionLost, Point::Commit), applied }
 }
 
 fn gone() -> Error {
