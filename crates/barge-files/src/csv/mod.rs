@@ -38,6 +38,8 @@ pub(crate) struct CsvReader {
     batch_rows: usize,
     batch_bytes: usize,
     nulls: Vec<Vec<u8>>,
+    /// Which fields of the last record are quoted; empty where none is.
+    quoted: Vec<bool>,
     /// Whether the empty field, and nothing else, is NULL: the common case.
     empty_is_null: bool,
     /// Rows met so far, rejected ones included.
@@ -47,10 +49,12 @@ pub(crate) struct CsvReader {
 impl CsvReader {
     pub(crate) fn new(mut window: Window, options: &ReadOptions) -> Result<CsvReader> {
         window.skip_byte_order_mark()?;
-        window.fill_to(SNIFF_BYTES.min(options.row_bytes_max));
+        window.fill_to(SNIFF_BYTES);
+        // Not all that is ahead: how much that is depends on the reads.
+        let sample = &window.ahead()[..window.ahead().len().min(SNIFF_BYTES)];
         let quote = options.csv.quote;
         let delimiter = options.csv.delimiter.unwrap_or_else(|| {
-            sniff::by_name(window.input().path()).unwrap_or_else(|| sniff::delimiter(window.ahead(), quote))
+            sniff::by_name(window.input().path()).unwrap_or_else(|| sniff::delimiter(sample, quote))
         });
         let mut records = Records::new(window, delimiter, quote);
         let names = header(&mut records, options)?;
@@ -65,6 +69,7 @@ impl CsvReader {
             batch_rows: options.batch_rows,
             batch_bytes: options.batch_bytes,
             nulls: options.csv.nulls.iter().map(|null| null.clone().into_bytes()).collect(),
+            quoted: Vec::new(),
             empty_is_null: options.csv.nulls.len() == 1 && options.csv.nulls[0].is_empty(),
             rows: 0,
         };
@@ -92,6 +97,9 @@ impl CsvReader {
             if self.cells.rows() == 0 && self.rejected.is_empty() {
                 return self.records.window.check().map(|()| None);
             }
+        } else if self.given == 0 {
+            // The sample alone would make a small chunk.
+            self.gather(self.batch_rows);
         }
         let rows = self.given..(self.given + self.batch_rows).min(self.cells.rows());
         self.given = rows.end;
@@ -134,9 +142,13 @@ impl CsvReader {
         }
         let values = self.cells.bytes() - start;
         let quoted = raw.len() != values + record.fields - 1;
+        self.quoted.clear();
         if quoted {
-            if let Some((field, trouble)) = quotes::trouble(raw, self.records.delimiter, self.records.quote) {
-                return Err(self.records.quote_fault(record, field, trouble));
+            for field in quotes::fields(raw, self.records.delimiter, self.records.quote) {
+                if let Some(trouble) = field.trouble {
+                    return Err(self.records.quote_fault(record, self.quoted.len(), trouble));
+                }
+                self.quoted.push(field.quoted);
             }
         }
         if record.fields != self.names.len() {
@@ -156,7 +168,7 @@ impl CsvReader {
                 last = end;
             }
         } else {
-            self.push_tagged(start, record, quoted);
+            self.push_tagged(start, record.fields);
         }
         let raw_bytes = (record.raw_end - record.raw_start) as u32;
         let place =
@@ -166,15 +178,12 @@ impl CsvReader {
     }
 
     /// Adds the cells of a record that has quotes, or where other words than the empty one are NULL.
-    fn push_tagged(&mut self, start: usize, record: &Record, quoted: bool) {
-        let raw = &self.records.window.bytes()[record.raw_start..record.raw_end];
-        let mut fields = quotes::fields(raw, self.records.delimiter, self.records.quote);
+    fn push_tagged(&mut self, start: usize, fields: usize) {
         let mut last = start;
-        for index in 0..record.fields {
+        for index in 0..fields {
             let end = start + self.records.ends[index];
-            let is_quoted = quoted && fields.next().is_some_and(|field| field.quoted);
             let value = self.cells.written(last..end);
-            let tag = if is_quoted {
+            let tag = if self.quoted.get(index) == Some(&true) {
                 Tag::Quoted
             } else if self.nulls.iter().any(|null| null == value) {
                 Tag::Null

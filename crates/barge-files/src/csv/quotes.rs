@@ -3,7 +3,7 @@
 /// One field of a record.
 pub(super) struct Field {
     pub(super) quoted: bool,
-    trouble: Option<Trouble>,
+    pub(super) trouble: Option<Trouble>,
 }
 
 /// What can be wrong with a quoted field.

@@ -104,8 +104,10 @@ impl Records {
         let mut last_line = self.line;
         if !ended_by_file {
             let terminator = self.window.bytes()[raw_end - 1];
-            self.after_return = terminator == b'\r';
             last_line -= u64::from(terminator == b'\n');
+            // The core counts line feeds only. One that follows the carriage return belongs to it.
+            self.after_return = terminator == b'\r';
+            self.line += u64::from(self.after_return);
             raw_end -= 1;
         }
         if !too_large && raw_end - raw_start > self.window.row_bytes_max() {

@@ -18,6 +18,7 @@ use crate::text::batch::{Columns, Fault};
 use crate::text::cells::{Cells, Place};
 use crate::text::convert::Syntax;
 use crate::text::kind::{check_asked, told_columns};
+use crate::text::parse::first_rows;
 use crate::window::Window;
 use letters::{Letter, Letters};
 use lines::{Line, Lines};
@@ -91,6 +92,9 @@ impl JsonReader {
             if self.cells.rows() == 0 && self.rejected.is_empty() {
                 return self.lines.window().check().map(|()| None);
             }
+        } else if self.given == 0 && self.letters.is_none() {
+            // The sample alone would make a small chunk.
+            self.gather(self.options.batch_rows);
         }
         let rows = self.given..(self.given + self.options.batch_rows).min(self.cells.rows());
         self.given = rows.end;
@@ -110,13 +114,21 @@ impl JsonReader {
         while lines < self.options.sample_rows && self.lines.window().pos < self.options.batch_bytes {
             let Some(line) = self.lines.next() else { break };
             lines += 1;
+            let raw = &self.lines.window().bytes()[line.raw_start..line.raw_end];
+            if lines == 1 && raw.trim_ascii_start().starts_with(b"[") {
+                let name = self.lines.name();
+                let message = format!(
+                    "{name} holds a JSON array, not JSON lines: write one object a line, without brackets"
+                );
+                return Err(Error::new(ErrorKind::Io, message));
+            }
             match self.lines.text(&line).and_then(|text| Ok((text, self.keys.gather(text)?))) {
                 Ok((text, first)) if first && letters::is_letter(text) => {
                     self.lines.restore(start);
                     return Ok(true);
                 }
                 Ok(_) => {}
-                Err(reason) if fault.is_none() => fault = Some((line.line, line.raw_start, reason)),
+                Err(reason) if fault.is_none() => fault = Some((line.line, reason)),
                 Err(_) => {}
             }
         }
@@ -127,17 +139,12 @@ impl JsonReader {
         Ok(false)
     }
 
-    fn no_objects(&self, fault: Option<(u64, usize, String)>) -> Error {
-        let (window, name) = (self.lines.window(), self.lines.name());
-        let message = match fault {
-            _ if window.failure().is_some() => return window.check().err().unwrap_or_else(|| unreachable!()),
-            Some((_, start, _)) if window.bytes()[start..].trim_ascii_start().starts_with(b"[") => {
-                format!(
-                    "{name} holds a JSON array, not JSON lines: write one object a line, without brackets"
-                )
-            }
-            Some((line, _, reason)) => format!("{name} holds no JSON objects; line {line}: {reason}"),
-            None => format!("{name} is empty: it has no objects, so no columns"),
+    fn no_objects(&self, fault: Option<(u64, String)>) -> Error {
+        let name = self.lines.name();
+        let message = match (fault, self.lines.window().failure()) {
+            (None, Some(failure)) => return failure.clone(),
+            (Some((line, reason)), _) => format!("{name} holds no JSON objects; line {line}: {reason}"),
+            (None, None) => format!("{name} is empty: it has no objects, so no columns"),
         };
         Error::new(ErrorKind::Io, message)
     }
@@ -231,8 +238,9 @@ impl Mismatch {
         match self {
             Mismatch::Invalid(reason) => reason,
             Mismatch::UnknownKey(key) => format!(
-                "the key {key:?} is none of the columns, which were taken from the first {sample_rows} rows: \
-                 use a larger --sample-rows"
+                "the key {key:?} is none of the columns, which were taken from the {}: \
+                 use a larger --sample-rows",
+                first_rows(sample_rows)
             ),
         }
     }

@@ -69,13 +69,13 @@ pub(crate) fn open_ipc(input: Input, options: &ReadOptions) -> Result<NativeRead
     check_not_empty(&input)?;
     if input.head().starts_with(b"ARROW1") {
         let (file, bytes) = input.into_file()?;
-        let reader = guard(&name, format, || Ok(FileReader::try_new_buffered(file, None)?))?;
+        let reader = guard(&name, format, || FileReader::try_new_buffered(file, None))?;
         let (schema, batches) = (reader.schema(), reader.num_batches() as u64);
         let extent = Extent::Batches { read: 0, batches, bytes };
         return NativeReader::new(name, format, Box::new(reader), schema, options.batch_rows, extent);
     }
     let extent = Extent::Bytes { read: input.counter(), bytes: input.bytes_total() };
-    let reader = guard(&name, format, || Ok(StreamReader::try_new_buffered(input, None)?))?;
+    let reader = guard(&name, format, || StreamReader::try_new_buffered(input, None))?;
     let schema = reader.schema();
     NativeReader::new(name, format, Box::new(reader), schema, options.batch_rows, extent)
 }

@@ -41,13 +41,13 @@ impl Wrong {
     pub(crate) fn explain(&self, column: &Column, value: &[u8]) -> String {
         let mut message = self.describe(&column.kind, value);
         if let Origin::Sample(rows) = column.origin {
-            let first = if rows == 1 { "row".to_owned() } else { format!("{rows} rows") };
             let (data_type, name) = (column.kind.data_type(), column.field.name());
             let invalid_text = column.kind == Kind::Text;
             if !invalid_text {
                 message.push_str(&format!(
-                    "; the column was taken for {data_type} from the first {first}: \
-                     use --text {name} or a larger --sample-rows"
+                    "; the column was taken for {data_type} from the {}: \
+                     use --text {name} or a larger --sample-rows",
+                    first_rows(rows)
                 ));
             }
         }
@@ -91,6 +91,11 @@ impl Wrong {
             Wrong::Item { index, message } => format!("{shown}: item {}: {message}", index + 1),
         }
     }
+}
+
+/// What a sample is called in messages.
+pub(crate) fn first_rows(rows: usize) -> String {
+    if rows == 1 { "first row".to_owned() } else { format!("first {rows} rows") }
 }
 
 /// A value as messages quote it.

@@ -57,7 +57,7 @@ fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
                 return Err(Wrong::Malformed);
             }
             for place in 0..6 {
-                let digit = if place < digits { i64::from(fraction[place] - b'0') } else { 0 };
+                let digit = fraction[..digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
                 micros = micros * 10 + digit;
             }
             rest = &fraction[digits..];

@@ -236,7 +236,7 @@ fn rows_too_large_are_rejected() {
             ]
         );
         assert!(outcome.rejected.iter().all(|line| line.error.kind() == ErrorKind::TooLarge));
-        assert!(outcome.rejected.iter().all(|line| line.raw.len() <= 101));
+        assert!(outcome.rejected.iter().all(|line| line.raw.len() <= 104));
     }
 }
 

@@ -107,7 +107,7 @@ fn files_that_may_not_be_read() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("secret.csv");
     std::fs::write(&path, "a\n1\n").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o000)).unwrap();
     match open(&path) {
         Err(error) => {
             assert_eq!(

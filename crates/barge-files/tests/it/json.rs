@@ -58,7 +58,7 @@ fn bad_lines_are_rejected() {
     assert_eq!(
         outcome.reasons(),
         [
-            "a.jsonl, line 2: the key \"c\" is none of the columns, which were taken from the first 1 rows: use a \
+            "a.jsonl, line 2: the key \"c\" is none of the columns, which were taken from the first row: use a \
              larger --sample-rows",
             "a.jsonl, line 3: not a valid JSON object: EOF while parsing an object, at byte 7 of the line",
             "a.jsonl, line 4: not a valid JSON object: invalid type: sequence, expected an object, at byte 0 of the \

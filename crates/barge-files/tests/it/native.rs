@@ -12,19 +12,21 @@ use parquet::file::properties::WriterProperties;
 
 use crate::{failure, read, read_source, read_with};
 
-fn batch(columns: Vec<(&str, ArrayRef)>) -> RecordBatch {
-    RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(name, array)| (name, array, true)))
-        .unwrap()
+/// Named columns, each from an array of its own type.
+macro_rules! columns {
+    ($($name:literal => $array:expr),+ $(,)?) => {
+        RecordBatch::try_from_iter_with_nullable([$(($name, Arc::new($array) as ArrayRef, true)),+]).unwrap()
+    };
 }
 
 fn numbers(rows: i64) -> RecordBatch {
-    batch(vec![
-        ("id", Arc::new(Int64Array::from_iter_values(0..rows)) as ArrayRef),
-        ("text", Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("text {row}"))))),
-    ])
+    columns! {
+        "id" => Int64Array::from_iter_values(0..rows),
+        "text" => StringArray::from_iter_values((0..rows).map(|row| format!("text {row}"))),
+    }
 }
 
-fn parquet(batch: &RecordBatch, group_rows: usize) -> Vec<u8> {
+fn parquet_file(batch: &RecordBatch, group_rows: usize) -> Vec<u8> {
     let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
     let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
     writer.write(batch).unwrap();
@@ -51,7 +53,7 @@ fn the_same_rows_from_every_container() {
     let expected: Vec<String> = (0..2500).map(|row| format!("{row}|text {row}")).collect();
     let options = ReadOptions { batch_rows: 999, ..ReadOptions::default() };
     for (format, content) in [
-        (Format::Parquet, parquet(&batch, 1000)),
+        (Format::Parquet, parquet_file(&batch, 1000)),
         (Format::ArrowIpc, ipc_file(&batch)),
         (Format::ArrowIpc, ipc_stream(&[batch.slice(0, 2000), batch.slice(2000, 500)])),
     ] {
@@ -72,7 +74,7 @@ fn the_same_rows_from_every_container() {
 fn files_tell_their_rows() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("n.parquet");
-    std::fs::write(&path, parquet(&numbers(2500), 1000)).unwrap();
+    std::fs::write(&path, parquet_file(&numbers(2500), 1000)).unwrap();
     let mut source = Source::open(&path, &ReadOptions::default()).unwrap();
     assert_eq!(source.progress().rows_total, Some(2500));
     while source.next_chunk().unwrap().is_some() {}
@@ -84,8 +86,7 @@ fn files_tell_their_rows() {
 fn wide_rows_come_in_smaller_batches() {
     let text = "x".repeat(1000);
     let rows = (0..1000).map(|row| format!("{row}{text}"));
-    let content =
-        parquet(&batch(vec![("t", Arc::new(StringArray::from_iter_values(rows)) as ArrayRef)]), 1000);
+    let content = parquet_file(&columns! { "t" => StringArray::from_iter_values(rows) }, 1000);
     let options = ReadOptions { batch_bytes: 100_000, ..ReadOptions::default() };
     let mut source = Source::from_reader("w.parquet", Cursor::new(content), &options).unwrap();
     let rows = source.next_chunk().unwrap().unwrap().batch.num_rows();
@@ -107,6 +108,7 @@ fn types_become_plain() {
         ],
         Some(vec![true, true, false].into()),
     );
+    let decimals = Decimal256Array::from_iter_values([1, 2, 3].map(i256::from_i128));
     let large_lists = LargeListArray::new(
         Arc::new(Field::new("item", DataType::LargeUtf8, true)),
         OffsetBuffer::from_lengths([1, 0, 2]),
@@ -115,30 +117,20 @@ fn types_become_plain() {
     );
     let outcome = read(
         "t.arrow",
-        ipc_file(&batch(vec![
-            ("dictionary", Arc::new(strings)),
-            ("large", Arc::new(LargeStringArray::from(vec!["a", "b", "c"]))),
-            ("view", Arc::new(StringViewArray::from(vec!["a", "b", "a rather long string of text"]))),
-            (
-                "bytes",
-                Arc::new(FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4], [5, 6]].iter()).unwrap()),
-            ),
-            ("ns", Arc::new(instants)),
-            ("s", Arc::new(TimestampSecondArray::from(vec![0, 1, 2]))),
-            ("date", Arc::new(Date64Array::from(vec![0, 86_400_000, -86_400_000]))),
-            ("time", Arc::new(Time32MillisecondArray::from(vec![1, 2, 3]))),
-            (
-                "decimal",
-                Arc::new(
-                    Decimal256Array::from_iter_values([1, 2, 3].map(i256::from_i128))
-                        .with_precision_and_scale(50, 2)
-                        .unwrap(),
-                ),
-            ),
-            ("nothing", Arc::new(NullArray::new(3))),
-            ("struct", Arc::new(points)),
-            ("list", Arc::new(large_lists)),
-        ])),
+        ipc_file(&columns! {
+            "dictionary" => strings,
+            "large" => LargeStringArray::from(vec!["a", "b", "c"]),
+            "view" => StringViewArray::from(vec!["a", "b", "a rather long string of text"]),
+            "bytes" => FixedSizeBinaryArray::try_from_iter([[1u8, 2], [3, 4], [5, 6]].iter()).unwrap(),
+            "ns" => instants,
+            "s" => TimestampSecondArray::from(vec![0, 1, 2]),
+            "date" => Date64Array::from(vec![0, 86_400_000, -86_400_000]),
+            "time" => Time32MillisecondArray::from(vec![1, 2, 3]),
+            "decimal" => decimals.with_precision_and_scale(50, 2).unwrap(),
+            "nothing" => NullArray::new(3),
+            "struct" => points,
+            "list" => large_lists,
+        }),
     );
     assert_eq!(
         outcome.types,
@@ -174,11 +166,11 @@ fn values_without_a_plain_form_reject_their_row() {
     let decimals = Decimal256Array::from_iter_values([i256::ONE, huge, i256::ONE, i256::ONE]);
     let outcome = read(
         "v.arrow",
-        ipc_file(&batch(vec![
-            ("d", Arc::new(decimals.with_precision_and_scale(76, 0).unwrap()) as ArrayRef),
-            ("s", Arc::new(TimestampSecondArray::from(vec![0, 0, i64::MAX, 0]))),
-            ("day", Arc::new(Date64Array::from(vec![0, 0, 0, 5]))),
-        ])),
+        ipc_file(&columns! {
+            "d" => decimals.with_precision_and_scale(76, 0).unwrap(),
+            "s" => TimestampSecondArray::from(vec![0, 0, i64::MAX, 0]),
+            "day" => Date64Array::from(vec![0, 0, 0, 5]),
+        }),
     );
     assert_eq!(outcome.rows(), ["1|1970-01-01T00:00:00|1970-01-01"]);
     let reasons = outcome.reasons();
@@ -203,20 +195,21 @@ fn uuids_of_parquet_files_stay_uuids() {
     let field = Field::new("id", DataType::FixedSizeBinary(16), true).with_metadata(metadata.into());
     let array = FixedSizeBinaryArray::try_from_iter([[7u8; 16]].iter()).unwrap();
     let batch = RecordBatch::try_new(Arc::new(Schema::new(vec![field])), vec![Arc::new(array)]).unwrap();
-    let outcome = read("u.parquet", parquet(&batch, 10));
+    let outcome = read("u.parquet", parquet_file(&batch, 10));
     assert_eq!(outcome.types, ["id: FixedSizeBinary(16)"]);
     assert_eq!(outcome.batch.schema().field(0).metadata()["ARROW:extension:name"], "arrow.uuid");
 }
 
 #[test]
 fn files_that_are_not_what_they_seem() {
-    let whole = parquet(&numbers(5000), 1000);
-    for (name, format, content) in [
+    let (whole, file) = (parquet_file(&numbers(5000), 1000), ipc_file(&numbers(5000)));
+    let cases: [(&str, &str, &[u8]); 4] = [
         ("x.parquet", "Parquet", &whole[..whole.len() / 2]),
         ("x.parquet", "Parquet", b"a,b\n1,2\n"),
-        ("x.arrow", "Arrow IPC", &ipc_file(&numbers(5000))[..3000]),
+        ("x.arrow", "Arrow IPC", &file[..3000]),
         ("x.arrow", "Arrow IPC", b"a,b\n1,2\n"),
-    ] {
+    ];
+    for (name, format, content) in cases {
         let message = failure(name, content);
         let expected = format!("cannot read {name}: it is truncated, damaged or not {format}: ");
         assert!(message.starts_with(&expected), "{message}");
@@ -244,7 +237,7 @@ fn a_stream_cut_off_gives_the_rows_before_it() {
 
 #[test]
 fn a_damaged_page_gives_the_rows_before_it() {
-    let mut content = parquet(&numbers(3000), 1000);
+    let mut content = parquet_file(&numbers(3000), 1000);
     let middle = content.len() / 2;
     content[middle..middle + 400].fill(0xff);
     let options = ReadOptions { batch_rows: 1000, ..ReadOptions::default() };
@@ -263,7 +256,7 @@ fn a_damaged_page_gives_the_rows_before_it() {
 
 #[test]
 fn types_that_cannot_be_loaded_are_named() {
-    let content = ipc_file(&batch(vec![("took", Arc::new(DurationSecondArray::from(vec![1])) as ArrayRef)]));
+    let content = ipc_file(&columns! { "took" => DurationSecondArray::from(vec![1]) });
     let error = read_with("d.arrow", content, &ReadOptions::default()).err().unwrap();
     assert_eq!(error.to_string(), "d.arrow, column took: values of type Duration(s) cannot be loaded");
     assert_eq!(error.kind(), ErrorKind::Unsupported);

@@ -1,0 +1,92 @@
+//! The SQL of each operation over a batch. `batch` is the name of the batch's table; its columns are called `c0`, `c1`, … in the
+//! target's order.
+//!
+//! The target's column stands on the left of every comparison, so that its collation and affinity decide.
+
+use barge_core::record::quote;
+use barge_core::store::{Operation, Target};
+
+/// The statement that writes a step.
+///
+/// `OR ABORT` overrules conflict clauses of the table's own, which might drop rows or end the transaction. It would overrule
+/// those in its triggers as well: see [`Plan`](crate::apply::Plan).
+pub(crate) fn write(target: &Target, batch: &str, or_abort: bool) -> String {
+    let or_abort = if or_abort { " OR ABORT" } else { "" };
+    let table = target.table().quoted();
+    match target.operation {
+        Operation::Insert => insert(target, batch, or_abort),
+        Operation::InsertIfAbsent => {
+            format!("{} ON CONFLICT({}) DO NOTHING", insert(target, batch, or_abort), key_list(target))
+        }
+        Operation::Upsert => {
+            let assignments = list(target.assigned(), |index| {
+                let column = name(target, index);
+                format!("{column} = excluded.{column}")
+            });
+            let action = match assignments.as_str() {
+                "" => "DO NOTHING".to_owned(),
+                _ => format!("DO UPDATE SET {assignments}"),
+            };
+            format!("{} ON CONFLICT({}) {action}", insert(target, batch, or_abort), key_list(target))
+        }
+        Operation::Update => {
+            let assignments =
+                list(target.assigned(), |index| format!("{} = b.c{index}", name(target, index)));
+            let equal = key_equal(target);
+            format!("UPDATE{or_abort} {table} AS t SET {assignments} FROM {batch}(?1) AS b WHERE {equal}")
+        }
+        Operation::Delete => {
+            let cells = list(target.key.iter().copied(), |index| format!("c{index}"));
+            let key = match target.key.as_slice() {
+                [index] => name(target, *index),
+                _ => format!("({})", key_list(target)),
+            };
+            format!("DELETE FROM {table} WHERE {key} IN (SELECT {cells} FROM {batch}(?1))")
+        }
+    }
+}
+
+fn insert(target: &Target, batch: &str, or_abort: &str) -> String {
+    let columns = list(0..target.columns.len(), |index| name(target, index));
+    let cells = list(0..target.columns.len(), |index| format!("c{index}"));
+    let table = target.table().quoted();
+    // Without WHERE, `ON CONFLICT` would be read as a join's.
+    let end = if target.operation == Operation::Insert { "" } else { "WHERE true " };
+    format!("INSERT{or_abort} INTO {table}({columns}) SELECT {cells} FROM {batch}(?1) {end}ORDER BY _ordinal")
+}
+
+/// The statement that finds the rows whose key is there: their ordinals.
+pub(crate) fn matching(target: &Target, batch: &str) -> String {
+    let (table, equal) = (target.table().quoted(), key_equal(target));
+    // CROSS JOIN keeps the batch outside and the search by key inside.
+    format!("SELECT b._ordinal FROM {batch}(?1) AS b CROSS JOIN {table} AS t ON {equal}")
+}
+
+/// The statement that finds rows whose foreign key names no parent: their ordinals. `columns` are places in the batch.
+pub(crate) fn orphans(parent: &str, parent_columns: &[String], columns: &[usize], batch: &str) -> String {
+    let given = columns.iter().map(|index| format!("b.c{index} IS NOT NULL")).collect::<Vec<_>>();
+    let pairs = parent_columns.iter().zip(columns);
+    let equal = pairs.map(|(name, index)| format!("p.{} = b.c{index}", quote(name))).collect::<Vec<_>>();
+    format!(
+        "SELECT b._ordinal FROM {batch}(?1) AS b WHERE {} AND NOT EXISTS (SELECT 1 FROM {parent} AS p WHERE {}) LIMIT 1",
+        given.join(" AND "),
+        equal.join(" AND ")
+    )
+}
+
+fn key_equal(target: &Target) -> String {
+    let equal = target.key.iter().map(|&index| format!("t.{} = b.c{index}", name(target, index)));
+    equal.collect::<Vec<_>>().join(" AND ")
+}
+
+fn key_list(target: &Target) -> String {
+    list(target.key.iter().copied(), |index| name(target, index))
+}
+
+fn name(target: &Target, index: usize) -> String {
+    quote(target.columns[index].name())
+}
+
+fn list(indexes: impl Iterator<Item = usize>, text: impl Fn(usize) -> String) -> String {
+    indexes.map(text).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,5 @@
+//! The store against a real database. What every store must do is in the conformance suite; here is what only SQLite does.
+
+mod plans;
+mod support;
+mod writes;
