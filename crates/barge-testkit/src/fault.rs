@@ -70,21 +70,12 @@ pub struct Fault {
 pub struct FaultPlan {
     seed: Option<u64>,
     faults: Vec<Fault>,
-    whole: bool,
 }
 
 impl FaultPlan {
     /// A plan of faults chosen by hand.
     pub fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
-        FaultPlan { seed: None, faults: faults.into_iter().collect(), whole: false }
-    }
-
-    /// The same plan, but [`Store::transact`] calls the store's own `transact` as a whole, so that steps inside it don't
-    /// fail: only its begin and its commit.
-    #[must_use]
-    pub fn whole_transactions(mut self) -> Self {
-        self.whole = true;
-        self
+        FaultPlan { seed: None, faults: faults.into_iter().collect() }
     }
 
     /// One to eight faults among the first calls, all that a writer should live through: errors worth another try, lost
@@ -111,7 +102,6 @@ impl FaultPlan {
             Point::Commit,
             Point::Read,
         ];
-        let whole = random.below(4) == 0;
         let faults = (0..1 + random.below(8)).map(|_| {
             let point = points[random.below(points.len() as u64) as usize];
             let milliseconds = Duration::from_millis(1 + random.below(50));
@@ -125,7 +115,7 @@ impl FaultPlan {
             };
             Fault { point, nth: 1 + random.below(12), effect }
         });
-        FaultPlan { seed: Some(seed), faults: faults.collect(), whole }
+        FaultPlan { seed: Some(seed), faults: faults.collect() }
     }
 
     /// Its faults.
@@ -139,9 +129,6 @@ impl fmt::Display for FaultPlan {
         match self.seed {
             Some(seed) => write!(f, "fault seed {seed}")?,
             None => f.write_str("faults by hand")?,
-        }
-        if self.whole {
-            f.write_str(", transactions whole")?;
         }
         let mut separator = ": ";
         for Fault { point, nth, effect } in &self.faults {
@@ -212,7 +199,10 @@ impl FaultStore {
         T: Send + 'static,
         F: Future<Output = Result<T, CommitError>> + Send + 'static,
     {
-        let unknown = || CommitError::Unknown(injected(ErrorKind::ConnectionLost, Point::Commit));
+        let unknown = || CommitError::Unknown {
+            error: injected(ErrorKind::ConnectionLost, Point::Commit),
+            applied: (),
+        };
         match self.strike(Point::Commit) {
             None => commit.await,
             Some(Effect::Delay(time)) => {
@@ -294,12 +284,7 @@ impl Store for FaultStore {
         &self,
         token: Option<&Token>,
         steps: &[Step],
-    ) -> Result<Option<Vec<Applied>>, CommitError> {
-        if self.0.plan.whole {
-            self.pass(Point::Begin).await.map_err(Error::from)?;
-            let (inner, token, steps) = (self.0.inner.clone(), token.cloned(), steps.to_vec());
-            return self.commit(async move { inner.transact(token.as_ref(), &steps).await }).await;
-        }
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let mut transaction = self.begin().await?;
         if let Some(token) = token
             && !transaction.claim(token).await?
@@ -311,8 +296,10 @@ impl Store for FaultStore {
             // Dropping the transaction rolls it back.
             applied.push(transaction.apply(step).await?);
         }
-        transaction.commit().await?;
-        Ok(Some(applied))
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(applied)),
+            Err(error) => Err(error.with_applied(applied)),
+        }
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {

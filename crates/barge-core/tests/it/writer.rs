@@ -340,7 +340,8 @@ async fn a_column_added_while_the_writer_runs_is_seen() {
     let wider = Wider { id: 2, name: "b", size: 3 };
     let error = writer.insert(&wider).await.unwrap().await.unwrap_err();
     assert_eq!((error.kind(), error.column()), (ErrorKind::MissingColumn, Some("size")));
-    store.replace(MemoryTable::new(Wider::table()));
+    store.drop_table("tasks");
+    store.create(MemoryTable::new(Wider::table())).unwrap();
     assert_eq!(writer.insert(&wider).await.unwrap().await.unwrap(), Outcome::Inserted);
     assert_eq!(writer.close().await.unwrap().statistics.rejected, 1);
 }

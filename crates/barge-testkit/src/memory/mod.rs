@@ -100,6 +100,13 @@ impl MemoryStore {
         Ok(())
     }
 
+    /// Drops a table, if it is there. Not while a transaction is open.
+    pub fn drop_table(&self, table: impl Into<TableName>) {
+        let mut state = self.committed();
+        state.drop_table(&table.into());
+        self.set_committed(state);
+    }
+
     /// The committed rows of a table, oldest first, all columns in the table's order; none where there is no such table.
     pub fn rows(&self, table: impl Into<TableName>) -> Vec<Vec<Value>> {
         match self.committed().table(&table.into()) {

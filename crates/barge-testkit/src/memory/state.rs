@@ -62,6 +62,10 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn drop_table(&mut self, name: &TableName) {
+        self.tables.remove(name);
+    }
+
     pub(super) fn describe(&self, name: &TableName) -> Result<Description> {
         let mut description = self.table(name)?.definition.describe();
         for (child, data) in &self.tables {
