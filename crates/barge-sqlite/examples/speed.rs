@@ -147,7 +147,13 @@ async fn main() {
                     if !only.is_empty() && !only.contains(name) && name != "insert" {
                         continue;
                     }
-                    if name != "insert" { for r in &mut data { r.a += 1; r.s = if name == "update" { "COMPLETED".into() } else { "RETRY".into() }; r.f += 1.5; } }
+                    if name != "insert" {
+                        for r in &mut data {
+                            r.a += 1;
+                            r.s = if name == "update" { "COMPLETED".into() } else { "RETRY".into() };
+                            r.f += 1.5;
+                        }
+                    }
                     let barge_first = round % 2 == 0;
                     let mut b = Duration::ZERO;
                     if barge_first {
