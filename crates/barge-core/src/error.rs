@@ -217,6 +217,12 @@ impl Error {
         self
     }
 
+    /// The same failure, to be tried again whatever its kind.
+    pub(crate) fn into_retryable(mut self) -> Self {
+        self.inner().retryable = true;
+        self
+    }
+
     /// Puts what was being done before the message: `context: message`.
     #[must_use]
     pub fn context(mut self, context: impl fmt::Display) -> Self {

@@ -2,11 +2,17 @@
 
 extern crate self as barge;
 
+mod database;
+pub mod engine;
 mod error;
 pub mod record;
 pub mod store;
 
 pub use barge_derive::{FromRow, Record, TextEnum};
+pub use database::{Database, Tx, Written};
+pub use engine::batcher::{Answer, Batcher, BatcherBuilder, Requests};
+pub use engine::writer::{BatchReceipt, Receipt, Rejected, Report, Writer, WriterBuilder, WriterConfig};
+pub use engine::{FlushReason, Limits, Retry, Statistics, WhenFull};
 pub use error::{Error, ErrorKind, Result};
 pub use record::{FromRow, Key, Record, Table, TableName};
 pub use store::{Dialect, Operation, Outcome, Sql, Store, Transaction};
@@ -16,6 +22,8 @@ pub use store::{Dialect, Operation, Outcome, Sql, Store, Transaction};
 pub mod derive_support {
     pub use arrow;
 
+    pub use crate::Result;
+    pub use crate::record::derived::*;
     pub use crate::record::value::*;
-    pub use crate::record::{Column, Columns, Role};
+    pub use crate::record::{Column, Columns, FromRow, Record, Role, Table, TableName};
 }

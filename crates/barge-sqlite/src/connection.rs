@@ -196,7 +196,7 @@ impl Connection {
         };
         let error = error.context("the transaction was not committed");
         self.roll_back();
-        if unknown { CommitError::Unknown(error) } else { CommitError::RolledBack(error) }
+        if unknown { CommitError::Unknown { error, applied: () } } else { CommitError::RolledBack(error) }
     }
 
     /// Names the first row that a deferred foreign key refuses at COMMIT.

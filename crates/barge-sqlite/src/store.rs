@@ -177,7 +177,7 @@ impl Store for SqliteStore {
         &self,
         token: Option<&Token>,
         steps: &[Step],
-    ) -> Result<Option<Vec<Applied>>, CommitError> {
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let permit = self.gate().await?;
         let (token, steps) = (token.cloned(), steps.to_vec());
         let call = self.writer.call(move |connection| {
@@ -185,7 +185,7 @@ impl Store for SqliteStore {
             drop(permit);
             applied
         });
-        call.await.map_err(CommitError::Unknown)?
+        call.await.map_err(|error| CommitError::Unknown { error, applied: Vec::new() })?
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
@@ -249,11 +249,14 @@ impl Connection {
         &mut self,
         token: Option<&Token>,
         steps: &[Step],
-    ) -> Result<Option<Vec<Applied>>, CommitError> {
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         self.begin()?;
         let applied = self.claim_and_apply(token, steps);
         match applied {
-            Ok(Some(applied)) => self.commit().map(|()| Some(applied)),
+            Ok(Some(applied)) => match self.commit() {
+                Ok(()) => Ok(Some(applied)),
+                Err(error) => Err(error.with_applied(applied)),
+            },
             Ok(None) => {
                 self.roll_back();
                 Ok(None)

@@ -99,7 +99,7 @@ impl Transaction for SqliteTransaction {
             drop(permit);
             committed
         });
-        committed.await.map_err(CommitError::Unknown)?
+        committed.await.map_err(|error| CommitError::Unknown { error, applied: () })?
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {

@@ -1,1 +1,17 @@
-//! Under construction.
+//! What Barge's own tests stand on; not published.
+//!
+//! - [`conformance`]: one test a promise of the store interface, run by every store.
+//! - [`MemoryStore`]: a correct store in memory, with constraints, for tests of the engine under a paused clock.
+//! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
+//! - [`FaultStore`]: any store, with failures injected from a printed seed.
+
+pub mod conformance;
+mod fault;
+mod memory;
+mod null;
+mod value;
+
+pub use fault::{Effect, Fault, FaultPlan, FaultStore, Point};
+pub use memory::{MemoryRow, MemoryStore, MemoryTable};
+pub use null::NullStore;
+pub use value::{Float, Value};

@@ -4,6 +4,7 @@
 //! builders, one a column, and the store reads the finished arrays. The derives write the code; the traits in
 //! [`value`] say how each Rust type becomes a column.
 
+pub(crate) mod derived;
 pub(crate) mod json;
 mod key;
 mod table;
@@ -16,6 +17,7 @@ use arrow::datatypes::SchemaRef;
 
 pub use json::{row_to_json, value_to_json};
 pub use key::Key;
+pub(crate) use key::key_batch;
 pub use table::{Column, Role, Table, TableName, is_json, is_uuid, quote};
 
 use crate::Result;
@@ -25,6 +27,7 @@ use crate::Result;
 /// Derive it. Fields may be borrowed (`&str`, `&[u8]`), and a record may hold fewer columns than the table has.
 ///
 /// ```
+/// # extern crate barge_core as barge;
 /// use barge_core::Record;
 ///
 /// #[derive(Record)]
@@ -38,6 +41,11 @@ use crate::Result;
 /// assert_eq!(TaskDone::table().name().to_string(), "tasks");
 /// assert_eq!(TaskDone::table().key(), [0]);
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a record",
+    label = "a row to write must be a `Record`",
+    note = "derive it on the struct: `#[derive(Record)]` with `#[record(table = \"…\")]`"
+)]
 pub trait Record {
     /// The builders of its columns. Rows of one type with one operation gather in one of them.
     type Columns: Columns;
@@ -59,6 +67,7 @@ impl<R: Record> Record for &R {
         R::table()
     }
 
+    #[inline]
     fn append(&self, columns: &mut Self::Columns) -> Result<usize> {
         (**self).append(columns)
     }
@@ -81,6 +90,7 @@ pub trait Columns: Any + Send {
 /// Derive it. Columns are found by name, so their order doesn't matter and there may be more of them.
 ///
 /// ```
+/// # extern crate barge_core as barge;
 /// use barge_core::FromRow;
 ///
 /// #[derive(FromRow)]
@@ -92,6 +102,11 @@ pub trait Columns: Any + Send {
 /// Total::from_batch(batch)
 /// # }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be read from a row",
+    label = "a row to read must be `FromRow`",
+    note = "derive it on the struct: `#[derive(FromRow)]`"
+)]
 pub trait FromRow: Sized {
     /// The columns it reads, with the types it would like to have them in.
     fn schema() -> SchemaRef;

@@ -127,7 +127,8 @@ impl Table {
     /// A table from its columns, in the order in which batches hold them.
     ///
     /// # Errors
-    /// `InvalidConfig` where there are no columns, two have one name, or more than one key column is generated.
+    /// `InvalidConfig` where there are no columns, two have one name, one is called `_ordinal` (by which Barge counts the rows of
+    /// a batch), or a generated key is not the only key column.
     pub fn new(name: impl Into<TableName>, columns: Vec<Column>) -> Result<Self> {
         let name = name.into();
         let invalid =
@@ -138,6 +139,11 @@ impl Table {
         for (index, column) in columns.iter().enumerate() {
             if columns[..index].iter().any(|other| other.name() == column.name()) {
                 return Err(invalid(format!("two columns are called {}: rename one", column.name())));
+            }
+            if column.name().eq_ignore_ascii_case("_ordinal") {
+                let message =
+                    "a column is called _ordinal, by which Barge counts the rows of a batch: rename it";
+                return Err(invalid(message.into()));
             }
         }
         let generated = columns.iter().filter(|column| column.role == Role::GeneratedKey).count();
@@ -229,6 +235,8 @@ mod tests {
         let id = Column::new(Field::new("id", DataType::Int64, false));
         let twice = Table::new("t", vec![id.clone(), id.clone()]).unwrap_err();
         assert_eq!(twice.kind(), ErrorKind::InvalidConfig);
+        let ordinal = Column::new(Field::new("_Ordinal", DataType::Int64, false));
+        assert_eq!(Table::new("t", vec![ordinal]).unwrap_err().kind(), ErrorKind::InvalidConfig);
         let other = Column::new(Field::new("other", DataType::Int64, false)).with_role(Role::Key);
         let generated = Table::new("t", vec![id.with_role(Role::GeneratedKey), other]).unwrap_err();
         assert!(generated.to_string().contains("only key column"), "{generated}");

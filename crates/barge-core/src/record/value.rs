@@ -5,9 +5,12 @@
 //! row is appended whole or not at all.
 
 mod builders;
+mod decimals;
+mod json;
 mod nested;
 mod read;
 mod scalars;
+mod times;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +19,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 pub use builders::{ColumnBuilder, DecimalBuilder, JsonBuilder, TextBuilder};
+pub use decimals::DecimalArray;
 pub use nested::{FixedListBuilder, ListBuilder, ListElement};
 pub use read::{bind, column_field};
 
@@ -33,17 +37,33 @@ pub struct ColumnOptions {
 }
 
 /// The column type of a Rust type.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be a column",
+    label = "no column type",
+    note = "columns are integers up to 64 bits, floats, bool, text, bytes, chrono's dates and times, Uuid, Decimal, JSON, lists of \
+            those and Options; see docs/types.md",
+    note = "an enum without fields becomes text with `#[derive(TextEnum)]`, and `#[record(skip)]` leaves a field out"
+)]
 pub trait ColumnType {
     /// Whether the column can hold NULL.
     const NULLABLE: bool = false;
     /// The Arrow extension type's name, for example `arrow.uuid`.
     const EXTENSION: Option<&'static str> = None;
+    /// Whether it is a decimal, or holds them, so that [`ColumnOptions::decimal`] says something.
+    const DECIMAL: bool = false;
 
     /// The Arrow type.
     fn data_type(options: ColumnOptions) -> DataType;
 }
 
 /// A value that can be written.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be written to a column",
+    label = "no column type",
+    note = "columns are integers up to 64 bits, floats, bool, text, bytes, chrono's dates and times, Uuid, Decimal, JSON, lists of \
+            those and Options; see docs/types.md",
+    note = "an enum without fields becomes text with `#[derive(TextEnum)]`, and `#[record(skip)]` leaves a field out"
+)]
 pub trait ToColumn: ColumnType {
     /// Gathers the column's values. The same for a borrowed and an owned type.
     type Builder: ColumnBuilder;
@@ -62,6 +82,12 @@ pub trait ToColumn: ColumnType {
 }
 
 /// A value that can be read.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be read from a column",
+    label = "not a type that is read",
+    note = "a row that is read owns its values: String instead of &str, Vec<u8> instead of &[u8]; see docs/types.md",
+    note = "an enum without fields is read from text with `#[derive(TextEnum)]`, and `#[record(skip)]` leaves a field out"
+)]
 pub trait FromColumn: ColumnType + Sized {
     /// The typed array it is read from.
     type Array;
@@ -81,8 +107,12 @@ pub trait FromColumn: ColumnType + Sized {
 }
 
 impl<T: ColumnType> ColumnType for Option<T> {
-    const NULLABLE: bool = true;
+    const NULLABLE: bool = {
+        assert!(!T::NULLABLE, "an Option of an Option can't be stored: NULL is the only None there is");
+        true
+    };
     const EXTENSION: Option<&'static str> = T::EXTENSION;
+    const DECIMAL: bool = T::DECIMAL;
 
     fn data_type(options: ColumnOptions) -> DataType {
         T::data_type(options)
@@ -128,6 +158,7 @@ impl<T: FromColumn> FromColumn for Option<T> {
 impl<T: ColumnType + ?Sized> ColumnType for &T {
     const NULLABLE: bool = T::NULLABLE;
     const EXTENSION: Option<&'static str> = T::EXTENSION;
+    const DECIMAL: bool = T::DECIMAL;
 
     fn data_type(options: ColumnOptions) -> DataType {
         T::data_type(options)

@@ -30,8 +30,8 @@ pub use check::check_values;
 pub use description::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
 };
-pub(crate) use observer::Observers;
 pub use observer::{Change, CommitObserver, CommitOutcome};
+pub(crate) use observer::{Fence, Observers};
 pub use target::Target;
 
 use crate::{Error, Result, Table, TableName};
@@ -290,35 +290,48 @@ pub struct Token {
     pub sequence: u64,
 }
 
-/// Why a commit did not succeed.
+/// Why a commit did not succeed. `T` is what the transaction would have given, had it succeeded.
 #[derive(Clone, Debug)]
-pub enum CommitError {
+pub enum CommitError<T = ()> {
     /// Nothing of the transaction is in the database.
     RolledBack(Error),
     /// The transaction may or may not be in the database.
-    Unknown(Error),
+    Unknown {
+        /// What cut the commit off.
+        error: Error,
+        /// What was computed before, which stands if the transaction turns out to be there.
+        applied: T,
+    },
 }
 
-impl CommitError {
+impl<T> CommitError<T> {
     /// The failure itself.
     pub fn error(&self) -> &Error {
         match self {
-            CommitError::RolledBack(error) | CommitError::Unknown(error) => error,
+            CommitError::RolledBack(error) | CommitError::Unknown { error, .. } => error,
+        }
+    }
+
+    /// The same with what was computed before.
+    pub fn with_applied<U>(self, applied: U) -> CommitError<U> {
+        match self {
+            CommitError::RolledBack(error) => CommitError::RolledBack(error),
+            CommitError::Unknown { error, .. } => CommitError::Unknown { error, applied },
         }
     }
 }
 
-impl From<Error> for CommitError {
+impl<T> From<Error> for CommitError<T> {
     fn from(error: Error) -> Self {
         CommitError::RolledBack(error)
     }
 }
 
-impl From<CommitError> for Error {
-    fn from(error: CommitError) -> Self {
+impl<T> From<CommitError<T>> for Error {
+    fn from(error: CommitError<T>) -> Self {
         match error {
             CommitError::RolledBack(error) => error,
-            CommitError::Unknown(error) => {
+            CommitError::Unknown { error, .. } => {
                 error.context("the transaction may or may not have been committed")
             }
         }
@@ -384,7 +397,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
         &self,
         token: Option<&Token>,
         steps: &[Step],
-    ) -> Result<Option<Vec<Applied>>, CommitError> {
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let mut transaction = self.begin().await?;
         if let Some(token) = token
             && !transaction.claim(token).await?
@@ -401,8 +414,10 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
                 }
             }
         }
-        transaction.commit().await?;
-        Ok(Some(applied))
+        match transaction.commit().await {
+            Ok(()) => Ok(Some(applied)),
+            Err(error) => Err(error.with_applied(applied)),
+        }
     }
 
     /// Runs a statement that reads, outside any transaction, streaming its rows.

@@ -1,5 +1,7 @@
-//! Lists: `Vec<T>` of any column type, and `[f32; N]` for embeddings.
+//! Lists: `Vec<T>` and `[T]` of scalar column types, and `[f32; N]` for embeddings.
 
+use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, FixedSizeListArray, Float32Array, ListArray, PrimitiveBuilder};
@@ -8,9 +10,16 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float32Type};
 
 use super::read::cast;
 use super::{ColumnBuilder, ColumnOptions, ColumnType, FromColumn, ToColumn, invalid};
-use crate::Result;
+use crate::{Error, ErrorKind, Result};
 
-/// A type that may stand in a `Vec`. All column types but `u8`: a `Vec<u8>` is binary, not a list.
+/// A type that may stand in a `Vec`: a scalar, or an `Option` of one. Not `u8`, as a `Vec<u8>` is binary and no list, and no
+/// list, as not all databases have lists of lists.
+#[diagnostic::on_unimplemented(
+    message = "a list of `{Self}` can't be a column",
+    label = "not a type for the values of a list",
+    note = "a list holds scalars or Options of them, and no lists; bytes are `Vec<u8>` or `&[u8]`, without an Option inside",
+    note = "see docs/types.md for the types of columns"
+)]
 pub trait ListElement: ColumnType {}
 
 macro_rules! list_element {
@@ -18,8 +27,9 @@ macro_rules! list_element {
 }
 
 list_element! {
-    bool, i8, i16, i32, i64, u16, u32, u64, f32, f64, String, &str, Vec<u8>, &[u8], chrono::NaiveDate, chrono::NaiveTime,
-    chrono::DateTime<chrono::Utc>, chrono::NaiveDateTime, uuid::Uuid, serde_json::Value, rust_decimal::Decimal,
+    bool, i8, i16, i32, i64, u16, u32, u64, f32, f64, chrono::NaiveDate, chrono::NaiveTime, chrono::DateTime<chrono::Utc>,
+    chrono::NaiveDateTime, uuid::Uuid, serde_json::Value, rust_decimal::Decimal, String, &str, Box<str>, Arc<str>,
+    Cow<'_, str>, Vec<u8>, &[u8], Box<[u8]>, Arc<[u8]>, Cow<'_, [u8]>,
 }
 
 impl<T: ListElement> ListElement for Option<T> {}
@@ -28,7 +38,14 @@ fn element_field<T: ColumnType>(options: ColumnOptions) -> FieldRef {
     Arc::new(super::field::<T>("item", options))
 }
 
-impl<T: ListElement> ColumnType for Vec<T> {
+impl<T: ListElement> ColumnType for [T] {
+    const NULLABLE: bool = {
+        // Read for its assertions only.
+        let _ = T::NULLABLE;
+        false
+    };
+    const DECIMAL: bool = T::DECIMAL;
+
     fn data_type(options: ColumnOptions) -> DataType {
         DataType::List(element_field::<T>(options))
     }
@@ -40,7 +57,7 @@ pub struct ListBuilder<B> {
     values: B,
     ends: Vec<i32>,
     valid: Vec<bool>,
-    rows: usize,
+    /// How many values there are, which is the last of `ends`.
     length: i32,
 }
 
@@ -50,7 +67,7 @@ impl<B: ColumnBuilder> ColumnBuilder for ListBuilder<B> {
             unreachable!("only types that map to List use this builder")
         };
         let values = B::with_capacity(item.data_type(), rows);
-        ListBuilder { item: item.clone(), values, ends: vec![0], valid: Vec::new(), rows, length: 0 }
+        ListBuilder { item: item.clone(), values, ends: vec![0], valid: Vec::new(), length: 0 }
     }
 
     fn append_null(&mut self) {
@@ -60,7 +77,6 @@ impl<B: ColumnBuilder> ColumnBuilder for ListBuilder<B> {
 
     fn finish(&mut self) -> ArrayRef {
         let values = self.values.finish();
-        self.values = B::with_capacity(self.item.data_type(), self.rows);
         self.length = 0;
         let offsets = OffsetBuffer::new(std::mem::replace(&mut self.ends, vec![0]).into());
         let nulls = NullBuffer::from(std::mem::take(&mut self.valid));
@@ -69,12 +85,15 @@ impl<B: ColumnBuilder> ColumnBuilder for ListBuilder<B> {
     }
 }
 
-impl<T: ToColumn + ListElement> ToColumn for Vec<T> {
+impl<T: ToColumn + ListElement> ToColumn for [T] {
     type Builder = ListBuilder<T::Builder>;
 
     fn check(&self, builder: &Self::Builder) -> Result<()> {
-        if i32::try_from(self.len()).is_err() {
-            return Err(invalid(format!("a list of {} values is too long", self.len())));
+        let length = i32::try_from(self.len()).ok().and_then(|length| builder.length.checked_add(length));
+        if length.is_none() {
+            let message =
+                format!("the list of {} values is too long: a batch holds {}", self.len(), i32::MAX);
+            return Err(Error::new(ErrorKind::TooLarge, message));
         }
         self.iter().try_for_each(|value| value.check(&builder.values))
     }
@@ -88,24 +107,82 @@ impl<T: ToColumn + ListElement> ToColumn for Vec<T> {
     }
 }
 
+/// Lists that are written as the slice they dereference to.
+macro_rules! written_as_slice {
+    ($($owned:ty $(: $bound:ident)?),* $(,)?) => {$(
+        impl<T: ListElement $(+ $bound)?> ColumnType for $owned {
+            const NULLABLE: bool = <[T]>::NULLABLE;
+            const DECIMAL: bool = <[T]>::DECIMAL;
+
+            fn data_type(options: ColumnOptions) -> DataType {
+                <[T]>::data_type(options)
+            }
+        }
+
+        impl<T: ToColumn + ListElement $(+ $bound)?> ToColumn for $owned {
+            type Builder = ListBuilder<T::Builder>;
+
+            #[inline]
+            fn check(&self, builder: &Self::Builder) -> Result<()> {
+                <[T]>::check(self, builder)
+            }
+
+            #[inline]
+            fn append(&self, builder: &mut Self::Builder) -> usize {
+                <[T]>::append(self, builder)
+            }
+        }
+    )*};
+}
+
+written_as_slice!(Vec<T>, Box<[T]>, Cow<'_, [T]>: Clone);
+
 impl<T: FromColumn + ListElement> FromColumn for Vec<T> {
-    type Array = (ListArray, T::Array);
+    /// Where each list starts and ends, and the values of all of them from the first list's first on.
+    type Array = (OffsetBuffer<i32>, T::Array);
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
         let list = match array.data_type() {
             DataType::List(_) => array.as_list::<i32>().clone(),
-            _ => cast(array, &Self::data_type(ColumnOptions::default()))?.as_list::<i32>().clone(),
+            DataType::LargeList(item) | DataType::FixedSizeList(item, _) | DataType::ListView(item) => {
+                cast(array, &DataType::List(item.clone()))?.as_list::<i32>().clone()
+            }
+            other => return Err(invalid(format!("{other} can't be read as a list"))),
         };
-        if !T::NULLABLE && list.values().null_count() > 0 {
-            return Err(invalid("a list holds NULL: read it as Vec<Option<_>>"));
+        let offsets = list.offsets().clone();
+        let (first, last) = (offsets[0] as usize, offsets[list.len()] as usize);
+        let values = list.values().slice(first, last - first);
+        if !T::NULLABLE {
+            let range = |row: usize| offsets[row] as usize - first..offsets[row + 1] as usize - first;
+            refuse_null_values(&list, &values, range, "Vec<Option<_>>")?;
         }
-        let values = T::bind(list.values())?;
-        Ok((list, values))
+        Ok((offsets, T::bind(&values)?))
     }
 
-    fn get((list, values): &Self::Array, row: usize) -> Result<Self> {
-        let offsets = list.value_offsets();
-        (offsets[row] as usize..offsets[row + 1] as usize).map(|index| T::get(values, index)).collect()
+    fn get((offsets, values): &Self::Array, row: usize) -> Result<Self> {
+        let first = offsets[0];
+        let range = (offsets[row] - first) as usize..(offsets[row + 1] - first) as usize;
+        range.map(|index| T::get(values, index)).collect()
+    }
+}
+
+/// Refuses a NULL inside a list. One that is behind a NULL list is nobody's.
+fn refuse_null_values(
+    list: &dyn Array,
+    values: &ArrayRef,
+    range: impl Fn(usize) -> Range<usize>,
+    instead: &str,
+) -> Result<()> {
+    let Some(nulls) = values.logical_nulls().filter(|nulls| nulls.null_count() > 0) else { return Ok(()) };
+    let row = (0..list.len())
+        .filter(|&row| !list.is_null(row))
+        .find(|&row| range(row).any(|index| nulls.is_null(index)));
+    match row {
+        Some(row) => {
+            let message = format!("the list holds NULL: read the column as {instead}");
+            Err(invalid(message).with_row(row as u64))
+        }
+        None => Ok(()),
     }
 }
 
@@ -134,7 +211,7 @@ impl ColumnBuilder for FixedListBuilder {
     }
 
     fn append_null(&mut self) {
-        self.values.append_slice(&vec![0.0; self.length as usize]);
+        self.values.append_value_n(0.0, self.length as usize);
         self.valid.push(false);
     }
 
@@ -167,8 +244,17 @@ impl<const N: usize> FromColumn for [f32; N] {
     type Array = (FixedSizeListArray, Float32Array);
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        let list = cast(array, &Self::data_type(ColumnOptions::default()))?.as_fixed_size_list().clone();
-        let values = list.values().as_primitive::<Float32Type>().clone();
+        let length = i32::try_from(N).unwrap_or(i32::MAX);
+        let list = match array.data_type() {
+            DataType::FixedSizeList(_, own) if *own == length => array.clone(),
+            DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) => {
+                cast(array, &DataType::FixedSizeList(item.clone(), length))?
+            }
+            other => return Err(invalid(format!("{other} can't be read as a list of {N} values"))),
+        };
+        let list = list.as_fixed_size_list().clone();
+        refuse_null_values(&list, list.values(), |row| row * N..(row + 1) * N, "Vec<Option<f32>>")?;
+        let values = f32::bind(list.values())?;
         Ok((list, values))
     }
 

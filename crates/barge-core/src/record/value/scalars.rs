@@ -1,22 +1,18 @@
-//! The scalar types of the type table in docs/types.md.
+//! Numbers, text, binary and UUIDs.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, Decimal128Array,
-    FixedSizeBinaryArray, FixedSizeBinaryBuilder, PrimitiveArray, PrimitiveBuilder, StringArray,
+    Array, ArrayRef, AsArray, BinaryArray, BinaryBuilder, BooleanArray, BooleanBuilder, FixedSizeBinaryArray,
+    FixedSizeBinaryBuilder, PrimitiveArray, PrimitiveBuilder, StringArray,
 };
 use arrow::datatypes::*;
-use chrono::{DateTime, NaiveDate, NaiveDateTime, NaiveTime, Timelike, Utc};
-use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::read::cast;
-use super::{
-    ColumnOptions, ColumnType, DecimalBuilder, FromColumn, JsonBuilder, TextBuilder, ToColumn, invalid,
-};
-use crate::Result;
+use super::{ColumnOptions, ColumnType, FromColumn, TextBuilder, ToColumn, invalid};
+use crate::{Error, ErrorKind, Result};
 
 macro_rules! primitive {
     ($($rust:ty => $arrow:ident),* $(,)?) => {$(
@@ -87,7 +83,18 @@ impl FromColumn for bool {
 }
 
 /// The bytes an offset takes beside a text's or a blob's own.
-const OFFSET_BYTES: usize = size_of::<i32>();
+pub(super) const OFFSET_BYTES: usize = size_of::<i32>();
+
+/// Arrow's offsets of text and binary are `i32`: one batch's values of one column together have to stay below 2 GiB.
+#[inline]
+pub(super) fn check_room(held: usize, bytes: usize) -> Result<()> {
+    if held + bytes <= i32::MAX as usize {
+        return Ok(());
+    }
+    let message =
+        format!("the value of {bytes} bytes is too large: one batch's values of a column hold 2 GiB");
+    Err(Error::new(ErrorKind::TooLarge, message))
+}
 
 impl ColumnType for str {
     fn data_type(_: ColumnOptions) -> DataType {
@@ -97,6 +104,11 @@ impl ColumnType for str {
 
 impl ToColumn for str {
     type Builder = TextBuilder;
+
+    #[inline]
+    fn check(&self, builder: &Self::Builder) -> Result<()> {
+        check_room(builder.values_slice().len(), self.len())
+    }
 
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
@@ -113,6 +125,11 @@ impl ColumnType for [u8] {
 
 impl ToColumn for [u8] {
     type Builder = BinaryBuilder;
+
+    #[inline]
+    fn check(&self, builder: &Self::Builder) -> Result<()> {
+        check_room(builder.values_slice().len(), self.len())
+    }
 
     #[inline]
     fn append(&self, builder: &mut Self::Builder) -> usize {
@@ -134,6 +151,11 @@ macro_rules! written_as {
             type Builder = <$borrowed as ToColumn>::Builder;
 
             #[inline]
+            fn check(&self, builder: &Self::Builder) -> Result<()> {
+                <$borrowed>::check(self, builder)
+            }
+
+            #[inline]
             fn append(&self, builder: &mut Self::Builder) -> usize {
                 <$borrowed>::append(self, builder)
             }
@@ -143,7 +165,7 @@ macro_rules! written_as {
 
 written_as! {
     String => str, Box<str> => str, Arc<str> => str, Cow<'_, str> => str,
-    Vec<u8> => [u8], Box<[u8]> => [u8], Cow<'_, [u8]> => [u8],
+    Vec<u8> => [u8], Box<[u8]> => [u8], Arc<[u8]> => [u8], Cow<'_, [u8]> => [u8],
 }
 
 macro_rules! read_as {
@@ -164,151 +186,33 @@ macro_rules! read_as {
 }
 
 read_as!(DataType::Utf8, StringArray, as_string: String, Box<str>, Arc<str>);
-read_as!(DataType::Binary, BinaryArray, as_binary: Vec<u8>, Box<[u8]>);
+read_as!(DataType::Binary, BinaryArray, as_binary: Vec<u8>, Box<[u8]>, Arc<[u8]>);
 
-/// Days from 1970-01-01.
-impl ColumnType for NaiveDate {
-    fn data_type(_: ColumnOptions) -> DataType {
-        DataType::Date32
-    }
-}
-
-impl ToColumn for NaiveDate {
-    type Builder = PrimitiveBuilder<Date32Type>;
-
-    #[inline]
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        builder.append_value(Date32Type::from_naive_date(*self));
-        4
-    }
-}
-
-impl FromColumn for NaiveDate {
-    type Array = PrimitiveArray<Date32Type>;
+/// Read as owned.
+impl FromColumn for Cow<'_, str> {
+    type Array = StringArray;
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        Ok(cast(array, &DataType::Date32)?.as_primitive().clone())
+        String::bind(array)
     }
 
+    #[inline]
     fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        array
-            .value_as_date(row)
-            .ok_or_else(|| invalid(format!("{} days from 1970-01-01 is no date", array.value(row))))
+        String::get(array, row).map(Cow::Owned)
     }
 }
 
-/// Microseconds since midnight; nanoseconds are truncated. A leap second is refused.
-impl ColumnType for NaiveTime {
-    fn data_type(_: ColumnOptions) -> DataType {
-        DataType::Time64(TimeUnit::Microsecond)
-    }
-}
-
-impl ToColumn for NaiveTime {
-    type Builder = PrimitiveBuilder<Time64MicrosecondType>;
-
-    #[inline]
-    fn check(&self, _: &Self::Builder) -> Result<()> {
-        refuse_leap_second(self.nanosecond(), self)
-    }
-
-    #[inline]
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        let micros =
-            i64::from(self.num_seconds_from_midnight()) * 1_000_000 + i64::from(self.nanosecond() / 1_000);
-        builder.append_value(micros);
-        8
-    }
-}
-
-impl FromColumn for NaiveTime {
-    type Array = PrimitiveArray<Time64MicrosecondType>;
+/// Read as owned.
+impl FromColumn for Cow<'_, [u8]> {
+    type Array = BinaryArray;
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        Ok(cast(array, &DataType::Time64(TimeUnit::Microsecond))?.as_primitive().clone())
+        Vec::<u8>::bind(array)
     }
 
+    #[inline]
     fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        array.value_as_time(row).ok_or_else(|| invalid(format!("{} µs is no time of day", array.value(row))))
-    }
-}
-
-/// chrono shows a leap second as a second of more than 10⁹ nanoseconds; no store can hold one.
-fn refuse_leap_second(nanosecond: u32, value: &dyn std::fmt::Display) -> Result<()> {
-    if nanosecond < 1_000_000_000 {
-        Ok(())
-    } else {
-        Err(invalid(format!("{value} is a leap second, which can't be stored")))
-    }
-}
-
-/// Microseconds from 1970-01-01, UTC; nanoseconds are truncated. A leap second is refused.
-impl ColumnType for DateTime<Utc> {
-    fn data_type(_: ColumnOptions) -> DataType {
-        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-    }
-}
-
-impl ToColumn for DateTime<Utc> {
-    type Builder = PrimitiveBuilder<TimestampMicrosecondType>;
-
-    #[inline]
-    fn check(&self, _: &Self::Builder) -> Result<()> {
-        refuse_leap_second(self.nanosecond(), self)
-    }
-
-    #[inline]
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        builder.append_value(self.timestamp_micros());
-        8
-    }
-}
-
-impl FromColumn for DateTime<Utc> {
-    type Array = PrimitiveArray<TimestampMicrosecondType>;
-
-    fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        Ok(cast(array, &<Self as ColumnType>::data_type(ColumnOptions::default()))?.as_primitive().clone())
-    }
-
-    fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        let micros = array.value(row);
-        DateTime::from_timestamp_micros(micros)
-            .ok_or_else(|| invalid(format!("{micros} µs from 1970 is no time")))
-    }
-}
-
-/// Microseconds from 1970-01-01 in a time zone that only the application knows; nanoseconds are truncated.
-impl ColumnType for NaiveDateTime {
-    fn data_type(_: ColumnOptions) -> DataType {
-        DataType::Timestamp(TimeUnit::Microsecond, None)
-    }
-}
-
-impl ToColumn for NaiveDateTime {
-    type Builder = PrimitiveBuilder<TimestampMicrosecondType>;
-
-    #[inline]
-    fn check(&self, _: &Self::Builder) -> Result<()> {
-        refuse_leap_second(self.nanosecond(), self)
-    }
-
-    #[inline]
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        builder.append_value(self.and_utc().timestamp_micros());
-        8
-    }
-}
-
-impl FromColumn for NaiveDateTime {
-    type Array = PrimitiveArray<TimestampMicrosecondType>;
-
-    fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        Ok(cast(array, &<Self as ColumnType>::data_type(ColumnOptions::default()))?.as_primitive().clone())
-    }
-
-    fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        <DateTime<Utc> as FromColumn>::get(array, row).map(|time| time.naive_utc())
+        Vec::<u8>::get(array, row).map(Cow::Owned)
     }
 }
 
@@ -336,8 +240,8 @@ impl FromColumn for Uuid {
     type Array = FixedSizeBinaryArray;
 
     fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        if let Some(texts) = array.as_string_opt::<i32>() {
-            return uuids_from_text(texts);
+        if array.data_type().is_string() {
+            return uuids_from_text(cast(array, &DataType::Utf8)?.as_string());
         }
         Ok(cast(array, &DataType::FixedSizeBinary(16))?.as_fixed_size_binary().clone())
     }
@@ -360,139 +264,4 @@ fn uuids_from_text(texts: &StringArray) -> Result<FixedSizeBinaryArray> {
         }
     }
     Ok(builder.finish())
-}
-
-impl ColumnType for serde_json::Value {
-    const EXTENSION: Option<&'static str> = Some("arrow.json");
-
-    fn data_type(_: ColumnOptions) -> DataType {
-        DataType::Utf8
-    }
-}
-
-impl ToColumn for serde_json::Value {
-    type Builder = JsonBuilder;
-
-    #[inline]
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        let before = builder.0.values_slice().len();
-        // Writing a Value into memory fails only for maps with keys that aren't text, which Value can't hold.
-        let written = serde_json::to_writer(&mut *builder, self);
-        debug_assert!(written.is_ok());
-        builder.0.append_value("");
-        builder.0.values_slice().len() - before + OFFSET_BYTES
-    }
-}
-
-impl FromColumn for serde_json::Value {
-    type Array = StringArray;
-
-    fn bind(array: &ArrayRef) -> Result<StringArray> {
-        String::bind(array)
-    }
-
-    fn get(array: &StringArray, row: usize) -> Result<Self> {
-        serde_json::from_str(array.value(row)).map_err(|error| invalid(format!("no JSON: {error}")))
-    }
-}
-
-/// Where no `decimal(p, s)` is given: the widest that rust_decimal and Decimal128 share.
-const DEFAULT_DECIMAL: (u8, i8) = (28, 10);
-
-impl ColumnType for Decimal {
-    fn data_type(options: ColumnOptions) -> DataType {
-        let (precision, scale) = options.decimal.unwrap_or(DEFAULT_DECIMAL);
-        DataType::Decimal128(precision, scale)
-    }
-}
-
-impl ToColumn for Decimal {
-    type Builder = DecimalBuilder;
-
-    fn check(&self, builder: &Self::Builder) -> Result<()> {
-        match scaled(*self, builder.precision, builder.scale) {
-            Some(_) => Ok(()),
-            None => Err(invalid(format!(
-                "{self} doesn't fit decimal({}, {}): at most {} digits, {} of them after the point",
-                builder.precision, builder.scale, builder.precision, builder.scale
-            ))),
-        }
-    }
-
-    fn append(&self, builder: &mut Self::Builder) -> usize {
-        builder.values.append_option(scaled(*self, builder.precision, builder.scale));
-        16
-    }
-}
-
-/// The decimal as an integer of 10^-scale, where that is exact and has at most `precision` digits.
-fn scaled(value: Decimal, precision: u8, scale: i8) -> Option<i128> {
-    let mantissa = value.mantissa();
-    let shift = i32::from(scale) - value.scale() as i32;
-    let power = 10_i128.checked_pow(shift.unsigned_abs())?;
-    let scaled = if shift >= 0 {
-        mantissa.checked_mul(power)?
-    } else if mantissa % power == 0 {
-        mantissa / power
-    } else {
-        return None;
-    };
-    (scaled.unsigned_abs() < 10_u128.checked_pow(u32::from(precision))?).then_some(scaled)
-}
-
-impl FromColumn for Decimal {
-    type Array = Decimal128Array;
-
-    fn bind(array: &ArrayRef) -> Result<Self::Array> {
-        match array.data_type() {
-            DataType::Decimal128(_, scale) if (0..=28).contains(scale) => Ok(array.as_primitive().clone()),
-            _ => {
-                let (precision, scale) = DEFAULT_DECIMAL;
-                Ok(cast(array, &DataType::Decimal128(precision, scale))?.as_primitive().clone())
-            }
-        }
-    }
-
-    fn get(array: &Self::Array, row: usize) -> Result<Self> {
-        let (value, scale) = (array.value(row), array.scale());
-        Decimal::try_from_i128_with_scale(value, scale.unsigned_abs().into()).map_err(|_| {
-            invalid(format!("{} has more than the 28 digits a Decimal holds", array.value_as_string(row)))
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_decimal_fits_exactly_or_not_at_all() {
-        let decimal = |text: &str| text.parse::<Decimal>().unwrap();
-        assert_eq!(scaled(decimal("1.500"), 5, 2), Some(150));
-        assert_eq!(scaled(decimal("-0.01"), 5, 2), Some(-1));
-        assert_eq!(scaled(decimal("1.505"), 5, 2), None);
-        assert_eq!(scaled(decimal("999.99"), 5, 2), Some(99_999));
-        assert_eq!(scaled(decimal("1000"), 5, 2), None);
-        assert_eq!(scaled(Decimal::MAX, 28, 10), None);
-    }
-
-    #[test]
-    fn a_leap_second_is_refused_and_nanoseconds_are_truncated() {
-        let time = NaiveTime::from_hms_nano_opt(1, 2, 3, 4_005_999).unwrap();
-        let mut builder = PrimitiveBuilder::<Time64MicrosecondType>::new();
-        time.check(&builder).unwrap();
-        time.append(&mut builder);
-        assert_eq!(builder.finish().value(0), 3_723_004_005);
-        let leap = NaiveTime::from_hms_nano_opt(23, 59, 59, 1_500_000_000).unwrap();
-        assert!(leap.check(&PrimitiveBuilder::new()).unwrap_err().to_string().contains("leap second"));
-    }
-
-    #[test]
-    fn json_is_appended_as_its_text() {
-        let mut builder = <JsonBuilder as super::super::ColumnBuilder>::with_capacity(&DataType::Utf8, 2);
-        let value = serde_json::json!({"a": [1, "é"]});
-        assert_eq!(value.append(&mut builder), r#"{"a":[1,"é"]}"#.len() + OFFSET_BYTES);
-        let array = super::super::ColumnBuilder::finish(&mut builder);
-        assert_eq!(serde_json::Value::get(&serde_json::Value::bind(&array).unwrap(), 0).unwrap(), value);
-    }
 }

@@ -1,0 +1,658 @@
+//! A database as an application holds it: [`Database`], and transactions of several operations, [`Tx`].
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::Int64Type;
+
+use crate::engine::Retry;
+use crate::engine::writer::WriterBuilder;
+use crate::engine::writer::answers::Answers;
+use crate::engine::writer::flush::{FlushOptions, flush, prepare};
+use crate::engine::writer::plan::{Part, find_keys, group, number_rows, runs, same_table};
+use crate::record::{batch_of, key_batch};
+use crate::store::{
+    Change, CommitError, CommitObserver, CommitOutcome, Description, LookUp, Observers, Operation, Outcome,
+    Query, RecordStream, Sql, Step, Store, Target, Transaction,
+};
+use crate::{Error, ErrorKind, FromRow, Key, Record, Result, Table, TableName};
+
+/// A database: a store, and what Barge remembers of it. Cheap to clone and share.
+#[derive(Clone, Debug)]
+pub struct Database {
+    core: Arc<Core>,
+}
+
+/// What every handle, writer and transaction of one database shares.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) observers: Observers,
+    descriptions: Mutex<HashMap<TableName, Arc<Description>>>,
+    retry: Retry,
+}
+
+impl Core {
+    /// A table as the database describes it, from memory where it was asked before.
+    async fn describe(&self, table: &TableName) -> Result<(Arc<Description>, bool)> {
+        let known = self.descriptions().get(table).cloned();
+        match known {
+            Some(description) => Ok((description, true)),
+            None => Ok((self.describe_anew(table).await?, false)),
+        }
+    }
+
+    async fn describe_anew(&self, table: &TableName) -> Result<Arc<Description>> {
+        let description = Arc::new(self.store.describe(table).await?);
+        self.descriptions().insert(table.clone(), Arc::clone(&description));
+        Ok(description)
+    }
+
+    /// A record's table held against the database's.
+    pub(crate) async fn target(&self, table: &Table, operation: Operation) -> Result<Arc<Target>> {
+        let (description, remembered) = self.describe(table.name()).await?;
+        let target = match Target::new(table, operation, description) {
+            // The table may have changed since it was described.
+            Err(_) if remembered => Target::new(table, operation, self.describe_anew(table.name()).await?),
+            target => target,
+        };
+        target.map(Arc::new)
+    }
+
+    /// Whether a description is the one remembered.
+    pub(crate) fn is_current(&self, description: &Arc<Description>) -> bool {
+        self.descriptions().get(&description.name).is_some_and(|known| Arc::ptr_eq(known, description))
+    }
+
+    /// Forgets the tables that changed since they were described, and says whether any did.
+    pub(crate) async fn forget_changed(&self, parts: &[Part]) -> bool {
+        let mut changed = false;
+        for part in parts {
+            let now = self.store.describe(part.target.table()).await;
+            if now.is_ok_and(|now| now != *part.target.description) {
+                self.descriptions().remove(part.target.table());
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    fn descriptions(&self) -> MutexGuard<'_, HashMap<TableName, Arc<Description>>> {
+        self.descriptions.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The rows as a part ready to send, or the first one's reason why not. `None` for no rows.
+    async fn part<R: Record>(&self, operation: Operation, records: &[R]) -> Result<Option<Part>> {
+        if records.is_empty() {
+            return Ok(None);
+        }
+        let target = self.target(R::table(), operation).await?;
+        let named = |error: Error| error.with_table(R::table().name().to_string());
+        let batch = batch_of(records).map_err(named)?;
+        let prepared = prepare(self, target, &batch, (0..records.len() as u32).collect()).map_err(named)?;
+        match prepared.rejected.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(prepared.part),
+        }
+    }
+}
+
+/// What an operation over many rows did: all of them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Written {
+    outcomes: Vec<Outcome>,
+    keys: Vec<Option<i64>>,
+}
+
+impl Written {
+    fn new(answers: Answers) -> Result<Self> {
+        if let Some((_, error)) = answers.rejected.into_iter().next() {
+            return Err(error);
+        }
+        let outcomes =
+            answers.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unchanged)).collect();
+        Ok(Written { outcomes, keys: answers.generated })
+    }
+
+    /// Each row's outcome, in the order given.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Each row's key, in the order given, where the record's key is `generated`; else empty.
+    pub fn keys(&self) -> &[Option<i64>] {
+        &self.keys
+    }
+
+    /// How many rows had an outcome.
+    pub fn count(&self, outcome: Outcome) -> usize {
+        self.outcomes.iter().filter(|&&other| other == outcome).count()
+    }
+}
+
+impl Database {
+    /// A database over a store. Applications use `barge::open`.
+    pub fn new(store: impl Store) -> Self {
+        Database::over(Arc::new(store))
+    }
+
+    /// A database over a store that is shared already.
+    pub fn over(store: Arc<dyn Store>) -> Self {
+        let core = Core {
+            store,
+            observers: Observers::default(),
+            descriptions: Mutex::new(HashMap::new()),
+            retry: Retry::default(),
+        };
+        Database { core: Arc::new(core) }
+    }
+
+    pub(crate) fn of(core: Arc<Core>) -> Self {
+        Database { core }
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.core.store
+    }
+
+    /// Sets up a writer: rows gather in it and leave in batches. See [`Writer`](crate::Writer).
+    pub fn writer(&self) -> WriterBuilder {
+        WriterBuilder::new(self.clone())
+    }
+
+    /// Creates the record's table where it doesn't exist. A table that exists is left as it is, whatever its columns.
+    ///
+    /// # Errors
+    /// `Unsupported` for a column type that the store can't hold, `Permission`, `Statement`.
+    pub async fn create_table<R: Record>(&self) -> Result<()> {
+        self.create(R::table()).await
+    }
+
+    /// Creates a table where it doesn't exist; as [`create_table`](Database::create_table).
+    ///
+    /// # Errors
+    /// As [`create_table`](Database::create_table).
+    pub async fn create(&self, table: &Table) -> Result<()> {
+        let sql = self.core.store.create_table_sql(table)?;
+        self.execute(sql).await?;
+        Ok(())
+    }
+
+    /// Describes a table: columns, keys, foreign keys, defaults, triggers.
+    ///
+    /// # Errors
+    /// `MissingTable`.
+    pub async fn describe(&self, table: &TableName) -> Result<Arc<Description>> {
+        self.core.describe_anew(table).await
+    }
+
+    /// The tables and views of the database, sorted by name.
+    ///
+    /// # Errors
+    /// What the connection reports.
+    pub async fn tables(&self) -> Result<Vec<TableName>> {
+        self.core.store.tables().await
+    }
+
+    /// Runs one statement in a transaction of its own, and returns the number of rows it changed. What Barge remembers of tables is
+    /// forgotten: the statement may have changed them.
+    ///
+    /// # Errors
+    /// `Statement`, and what the database reports.
+    pub async fn execute(&self, sql: impl Into<Sql>) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let changed = tx.execute(sql).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    /// Runs a statement that reads, streaming its rows.
+    ///
+    /// # Errors
+    /// `Statement` where the text is wrong or writes.
+    pub async fn query(&self, sql: impl Into<Sql>) -> Result<RecordStream> {
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        self.core.store.query(Query::new(sql)).await
+    }
+
+    /// Runs a statement that reads over a batch, which the text calls `{batch}`, streaming its rows.
+    ///
+    /// # Errors
+    /// As [`query`](Database::query).
+    pub async fn query_over(&self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordStream> {
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        self.core.store.query(Query { batch: Some(batch.clone()), ..Query::new(sql) }).await
+    }
+
+    /// Runs a statement that reads, and collects its rows.
+    ///
+    /// # Errors
+    /// As [`query`](Database::query); `MissingColumn` and `InvalidValue` where the rows aren't of type `R`.
+    pub async fn query_all<R: FromRow>(&self, sql: impl Into<Sql>) -> Result<Vec<R>> {
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let mut stream =
+            self.core.store.query(Query { schema: Some(R::schema()), ..Query::new(sql) }).await?;
+        let mut rows = Vec::new();
+        while let Some(batch) = stream.next().await? {
+            rows.extend(R::from_batch(&batch)?);
+        }
+        Ok(rows)
+    }
+
+    /// The rows with these keys, in the keys' order; `None` where there is none. One statement.
+    ///
+    /// # Errors
+    /// `InvalidConfig` where the record has no key or the keys are of another type; `MissingTable`, `MissingColumn`.
+    pub async fn get_all<R: Record + FromRow, K: Key>(&self, keys: &[K]) -> Result<Vec<Option<R>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = Wanted::new::<R, K>(keys)?;
+        let found = self.core.store.look_up(wanted.look_up.clone()).await?;
+        wanted.rows(&found)
+    }
+
+    /// Adds all rows, or none. One transaction.
+    ///
+    /// # Errors
+    /// The first failing row's error, with its place among `records`. Locks held by others and deadlocks are tried again for a minute.
+    pub async fn insert_all<R: Record>(&self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Insert, records).await
+    }
+
+    /// Adds all rows whose keys are not there, or fails as a whole. One transaction.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Database::insert_all).
+    pub async fn insert_all_if_absent<R: Record>(&self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::InsertIfAbsent, records).await
+    }
+
+    /// Adds or updates all rows, or none. One transaction.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Database::insert_all).
+    pub async fn upsert_all<R: Record>(&self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Upsert, records).await
+    }
+
+    /// Updates all rows, or none. One transaction. A row that isn't there is no failure: its outcome is `NotFound`.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Database::insert_all).
+    pub async fn update_all<R: Record>(&self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Update, records).await
+    }
+
+    /// Removes all rows with the records' keys, or none. One transaction. A row that isn't there is no failure: its outcome is
+    /// `NotFound`.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Database::insert_all).
+    pub async fn delete_all<R: Record>(&self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Delete, records).await
+    }
+
+    async fn write_all<R: Record>(&self, operation: Operation, records: &[R]) -> Result<Written> {
+        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
+        let options = FlushOptions {
+            rows: records.len() as u32,
+            outcomes: true,
+            atomic: true,
+            retry: &self.core.retry,
+            token: None,
+        };
+        let (answers, flushed) = flush(&self.core, std::slice::from_ref(&part), Vec::new(), &options).await;
+        if let Some(error) = flushed.failure {
+            return Err(error);
+        }
+        match answers.rejected.iter().find(|(arrival, error)| error.row() == Some((*arrival).into())) {
+            Some((_, own)) => Err(own.clone()),
+            None => Written::new(answers),
+        }
+    }
+
+    /// Begins a transaction of several operations. Dropping it rolls it back.
+    ///
+    /// # Errors
+    /// `Busy` or `Timeout` where another transaction holds the store for too long.
+    pub async fn begin(&self) -> Result<Tx> {
+        let transaction = self.core.store.begin().await?;
+        Ok(Tx { core: Arc::clone(&self.core), transaction, changes: Vec::new(), failure: None })
+    }
+
+    /// Runs a transaction, and runs it again from its start after a deadlock, a serialization failure, a lock held by
+    /// another connection or a connection lost before COMMIT; for a minute at most.
+    ///
+    /// ```
+    /// # use barge_core::{Database, Result, Tx};
+    /// # async fn transfer(db: &Database) -> Result<u64> {
+    /// db.retry(|mut tx: Tx| async move {
+    ///     let changed = tx.execute("UPDATE accounts SET balance = balance + 1 WHERE id = 7").await?;
+    ///     Ok((tx, changed))
+    /// })
+    /// .await
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// The last failure. A commit that may or may not have happened is not tried again.
+    pub async fn retry<T, F, Fut>(&self, mut run: F) -> Result<T>
+    where
+        F: FnMut(Tx) -> Fut,
+        Fut: Future<Output = Result<(Tx, T)>>,
+    {
+        let mut attempts = self.core.retry.start();
+        loop {
+            let attempt = async {
+                let (tx, value) = run(self.begin().await?).await?;
+                tx.end().await.map(|()| value)
+            };
+            match attempt.await {
+                Ok(value) => return Ok(value),
+                Err(error @ CommitError::Unknown { .. }) => return Err(error.into()),
+                Err(CommitError::RolledBack(error)) => attempts.next(error).await?,
+            }
+        }
+    }
+
+    /// Adds an observer of commits, told of every transaction that writes through this database from now on.
+    pub fn observe(&self, observer: Arc<dyn CommitObserver>) {
+        self.core.observers.add(observer);
+    }
+
+    /// Closes the store and waits until its connections are gone. Writers are closed first, by whoever holds them.
+    ///
+    /// # Errors
+    /// What the store reports while it closes.
+    pub async fn close(&self) -> Result<()> {
+        self.core.store.close().await
+    }
+}
+
+/// A transaction of several operations.
+///
+/// Dropping it rolls it back. After an operation failed halfway, [`commit`](Tx::commit) refuses: a transaction is never
+/// committed in part.
+#[must_use = "dropping a transaction rolls it back"]
+pub struct Tx {
+    core: Arc<Core>,
+    transaction: Box<dyn Transaction>,
+    changes: Vec<Change>,
+    failure: Option<Error>,
+}
+
+impl Tx {
+    /// Adds all rows, or fails.
+    ///
+    /// # Errors
+    /// The first failing row's error; the transaction then can't be committed.
+    pub async fn insert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Insert, records).await
+    }
+
+    /// Adds all rows whose keys are not there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn insert_all_if_absent<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::InsertIfAbsent, records).await
+    }
+
+    /// Adds or updates all rows, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn upsert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Upsert, records).await
+    }
+
+    /// Updates all rows that are there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn update_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Update, records).await
+    }
+
+    /// Removes all rows that are there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn delete_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Delete, records).await
+    }
+
+    async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
+        self.check()?;
+        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
+        self.note(&part);
+        let written = self.send(&part, records.len() as u32).await;
+        self.remember(written)
+    }
+
+    async fn send(&mut self, part: &Part, rows: u32) -> Result<Written> {
+        let parts = std::slice::from_ref(part);
+        let keys = find_keys(&*self.core.store, parts, false).await?;
+        let mut answers = Answers::new(rows, true);
+        if let Some(steps) = group(parts, &keys)? {
+            for planned in steps {
+                let step = Step { outcomes: true, ..planned.step.clone() };
+                let applied = self.transaction.apply(&step).await?;
+                let outcomes = applied.outcomes.unwrap_or_default();
+                let own = planned.arrivals.iter().copied().zip(outcomes.iter().copied());
+                for (arrival, outcome) in own.chain(planned.followed(&outcomes)) {
+                    answers.set(arrival, outcome);
+                }
+                if let Some(keys) = &applied.generated {
+                    for (row, &arrival) in planned.arrivals.iter().enumerate() {
+                        answers.set_generated(arrival, keys, row, rows);
+                    }
+                }
+            }
+        } else {
+            for run in runs(parts) {
+                let batch = part.batch.slice(run.start, run.rows);
+                let step = Step { target: part.target.clone(), batch, outcomes: true };
+                let applied = self.transaction.apply_rows(&step).await?;
+                for (place, outcome) in applied.outcomes.into_iter().enumerate() {
+                    let arrival = part.arrivals[run.start + place];
+                    answers.set(arrival, outcome.map_err(|error| error.with_row(arrival.into()))?);
+                    if let Some(keys) = &applied.generated {
+                        answers.set_generated(arrival, keys, place, rows);
+                    }
+                }
+            }
+        }
+        Written::new(answers)
+    }
+
+    /// The rows with these keys, in the keys' order, as this transaction sees them.
+    ///
+    /// # Errors
+    /// As [`Database::get_all`].
+    pub async fn get_all<R: Record + FromRow, K: Key>(&mut self, keys: &[K]) -> Result<Vec<Option<R>>> {
+        self.check()?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = Wanted::new::<R, K>(keys)?;
+        let found = self.transaction.look_up(&wanted.look_up).await;
+        wanted.rows(&self.remember(found)?)
+    }
+
+    /// Runs your own statement over a batch, which the text calls `{batch}`: its columns, and `_ordinal`, the row's place
+    /// in it. Returns the rows it gives.
+    ///
+    /// The text is in the store's own SQL. A batch that joins a row of the table twice updates it once, with
+    /// either of the two. Say which tables it writes with [`writes`](Tx::writes), where look-ups are cached.
+    ///
+    /// # Errors
+    /// What the database reports; the transaction then can't be committed.
+    pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
+        let rows = self.transaction.over(&query).await;
+        self.remember(rows)
+    }
+
+    /// Runs one statement without a batch, and returns the number of rows it changed. What Barge remembers of tables is forgotten.
+    ///
+    /// # Errors
+    /// What the database reports; the transaction then can't be committed.
+    pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let changed = self.transaction.execute(&sql).await;
+        self.core.descriptions().clear();
+        self.remember(changed)
+    }
+
+    /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): whoever observes
+    /// commits is told.
+    pub fn writes(&mut self, table: impl Into<TableName>) {
+        self.changes.push(Change { table: table.into(), keys: None });
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// Where an operation failed before, or the database refuses; nothing is written then. A connection lost meanwhile leaves that
+    /// open, and the error says so.
+    pub async fn commit(self) -> Result<()> {
+        self.end().await.map_err(Error::from)
+    }
+
+    /// Rolls back, and waits until it's done.
+    ///
+    /// # Errors
+    /// What the connection reports.
+    pub async fn rollback(self) -> Result<()> {
+        self.transaction.rollback().await
+    }
+
+    async fn end(self) -> Result<(), CommitError> {
+        if let Some(failure) = self.failure {
+            self.transaction.rollback().await?;
+            return Err(failure
+                .context("the transaction was rolled back, because an operation in it failed")
+                .into());
+        }
+        let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
+        let committed = self.transaction.commit().await;
+        if let Some(fence) = fence {
+            fence.lower(match &committed {
+                Ok(()) => CommitOutcome::Committed,
+                Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
+                Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
+            });
+        }
+        committed
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone().context("the transaction failed before")),
+            None => Ok(()),
+        }
+    }
+
+    fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.failure = Some(error.clone());
+        }
+        result
+    }
+
+    fn note(&mut self, part: &Part) {
+        if self.core.observers.is_empty() {
+            return;
+        }
+        let table = part.target.table().clone();
+        let whole = part.target.key.is_empty() || part.target.generated().is_some();
+        let keys = if whole { None } else { part.batch.project(&part.target.key).ok() };
+        self.changes.retain(|change| keys.is_some() || !same_table(&change.table, &table));
+        self.changes.push(Change { table, keys });
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
+
+/// Keys to look up, each once, and where each was asked for.
+struct Wanted {
+    look_up: LookUp,
+    /// For each key given, its place among the keys looked up.
+    places: Vec<u32>,
+}
+
+impl Wanted {
+    fn new<R: Record + FromRow, K: Key>(keys: &[K]) -> Result<Self> {
+        let table = R::table();
+        if table.key().is_empty() {
+            return Err(Error::new(ErrorKind::InvalidConfig, "a look-up by key needs a record with a key")
+                .with_table(table.name().to_string()));
+        }
+        let keys = key_batch(table, keys)?;
+        let (places, distinct) = number_rows(keys.columns())?;
+        let mut firsts = vec![None; distinct];
+        for (row, &place) in places.iter().enumerate() {
+            firsts[place as usize].get_or_insert(row as u32);
+        }
+        let keys = if distinct == places.len() {
+            keys
+        } else {
+            take_record_batch(&keys, &firsts.into_iter().flatten().collect::<UInt32Array>())?
+        };
+        Ok(Wanted { look_up: LookUp { table: Arc::new(columns_of::<R>(table)?), keys }, places })
+    }
+
+    fn rows<R: FromRow>(&self, found: &RecordBatch) -> Result<Vec<Option<R>>> {
+        let ordinals = ordinals(found)?;
+        let mut row_of: Vec<Option<u32>> = vec![None; self.look_up.keys.num_rows()];
+        for (row, &ordinal) in ordinals.values().iter().enumerate() {
+            row_of[ordinal as usize].get_or_insert(row as u32);
+        }
+        let wanted: Vec<Option<u32>> = self.places.iter().map(|&place| row_of[place as usize]).collect();
+        let in_order = wanted.iter().flatten().copied().eq(0..found.num_rows() as u32);
+        let mut rows = if in_order {
+            R::from_batch(found)?.into_iter()
+        } else {
+            let taken: UInt32Array = wanted.iter().flatten().copied().collect();
+            R::from_batch(&take_record_batch(found, &taken)?)?.into_iter()
+        };
+        Ok(wanted.into_iter().map(|row| row.and_then(|_| rows.next())).collect())
+    }
+}
+
+fn ordinals(found: &RecordBatch) -> Result<Int64Array> {
+    let column: Option<&ArrayRef> = found.columns().first();
+    let ordinals = column
+        .and_then(|column| column.as_primitive_opt::<Int64Type>())
+        .filter(|array| array.null_count() == 0);
+    ordinals
+        .cloned()
+        .ok_or_else(|| Error::new(ErrorKind::Statement, "the store's look-up returned no ordinals"))
+}
+
+/// The record's table with the columns that reading it wants, in the types it wants them.
+fn columns_of<R: Record + FromRow>(table: &Table) -> Result<Table> {
+    let schema = R::schema();
+    let columns = schema.fields().iter().map(|field| {
+        let role = table.column(field.name()).map(|index| table.columns()[index].role).unwrap_or_default();
+        crate::record::Column { field: field.clone(), role }
+    });
+    Table::new(table.name().clone(), columns.collect())
+}

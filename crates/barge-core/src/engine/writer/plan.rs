@@ -1,0 +1,448 @@
+//! In which order a flush's rows are sent.
+//!
+//! The reference is arrival order, row by row. Sending the rows grouped, one step a table and operation, is allowed only
+//! where nobody could tell the difference if it succeeds; where it fails, it is rolled back and the rows are replayed in
+//! arrival order. So this module need not foresee failures, only *wrong successes*:
+//!
+//! - Rows of one key keep their order: a second operation on a key waits for the next wave of the flush.
+//! - A unique value that one row releases and another takes, outside the key: such tables are replayed.
+//! - Foreign keys: rows that break one are tried again after the rest in arrival order too, so parents before children
+//!   changes nothing while every key is named once. Where keys repeat, or a parent's removal changes its children, the
+//!   flush is replayed.
+//! - Triggers may see any order: tables with triggers are replayed.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{DataType, Int64Type, Schema};
+use arrow::row::{RowConverter, SortField};
+use hashbrown::HashTable;
+
+use crate::record::Role;
+use crate::store::{Action, KeyEquality, Operation, Outcome, Step, Store, TableKind, Target};
+use crate::{Result, TableName};
+
+/// Rows of one target, in arrival order.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) target: Arc<Target>,
+    pub(crate) batch: RecordBatch,
+    pub(crate) arrivals: Vec<u32>,
+}
+
+/// A step of the grouped plan, and whose outcomes it gives.
+#[derive(Debug)]
+pub(crate) struct PlannedStep {
+    pub(crate) step: Step,
+    /// For each row of the step, the row it answers.
+    pub(crate) arrivals: Vec<u32>,
+    /// Rows that were coalesced into a row of the step: (row of the step, arrival number).
+    pub(crate) followers: Vec<(u32, u32)>,
+}
+
+impl PlannedStep {
+    /// The outcomes of the rows that were coalesced. The row each was coalesced into was there by the time it would
+    /// have been written.
+    pub(crate) fn followed<'a>(
+        &'a self,
+        outcomes: &'a [Outcome],
+    ) -> impl Iterator<Item = (u32, Outcome)> + 'a {
+        let upsert = self.step.target.operation == Operation::Upsert;
+        self.followers.iter().map(move |&(row, arrival)| {
+            (arrival, if upsert { Outcome::Updated } else { outcomes[row as usize] })
+        })
+    }
+}
+
+/// Consecutive arrivals of one part.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Run {
+    pub(crate) part: usize,
+    pub(crate) start: usize,
+    pub(crate) rows: usize,
+}
+
+/// Which rows of a flush name the same key.
+#[derive(Debug)]
+pub(crate) struct TableKeys {
+    pub(crate) table: TableName,
+    /// The parts that write the table.
+    pub(crate) parts: Vec<usize>,
+    /// For each of `parts`, a number for each row: equal where the keys are. `None` where it can't be told.
+    pub(crate) ids: Option<Vec<Vec<u32>>>,
+    /// How many numbers there are.
+    distinct: usize,
+    rows: usize,
+}
+
+impl TableKeys {
+    fn repeats(&self) -> bool {
+        self.distinct < self.rows
+    }
+}
+
+/// Parts whose rows can go in one step become one part.
+pub(crate) fn merge(parts: Vec<Part>) -> Result<Vec<Part>> {
+    let mut merged: Vec<Part> = Vec::with_capacity(parts.len());
+    for part in parts {
+        let same = |other: &&mut Part| {
+            other.target.same_step(&part.target)
+                && other.batch.schema_ref().fields() == part.batch.schema_ref().fields()
+        };
+        match merged.iter_mut().find(same) {
+            None => merged.push(part),
+            Some(other) => {
+                let batch = concat_batches(other.batch.schema_ref(), [&other.batch, &part.batch])?;
+                let arrivals: Vec<u32> = other.arrivals.iter().chain(&part.arrivals).copied().collect();
+                let mut order: Vec<u32> = (0..arrivals.len() as u32).collect();
+                order.sort_unstable_by_key(|&row| arrivals[row as usize]);
+                other.arrivals = order.iter().map(|&row| arrivals[row as usize]).collect();
+                other.batch = take_record_batch(&batch, &UInt32Array::from(order))?;
+            }
+        }
+    }
+    Ok(merged)
+}
+
+/// Finds equal keys, table by table. Rows that are only inserted are looked at where `all` is set.
+pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> Result<Vec<TableKeys>> {
+    let mut tables: Vec<TableKeys> = Vec::new();
+    for (index, part) in parts.iter().enumerate() {
+        match tables.iter_mut().find(|keys| keys.table == *part.target.table()) {
+            Some(keys) => keys.parts.push(index),
+            None => tables.push(TableKeys {
+                table: part.target.table().clone(),
+                parts: vec![index],
+                ids: None,
+                distinct: 0,
+                rows: 0,
+            }),
+        }
+    }
+    for keys in &mut tables {
+        let parts: Vec<&Part> = keys.parts.iter().map(|&index| &parts[index]).collect();
+        keys.rows = parts.iter().map(|part| part.batch.num_rows()).sum();
+        keys.distinct = keys.rows;
+        let inserts_only = parts.len() == 1 && parts[0].target.operation == Operation::Insert;
+        if inserts_only && !all {
+            continue;
+        }
+        if let Some((ids, distinct)) = number_keys(store, &parts).await? {
+            keys.ids = Some(ids);
+            keys.distinct = distinct;
+        }
+    }
+    Ok(tables)
+}
+
+/// Numbers the keys of one table's parts. `None` where the parts' keys can't be compared.
+async fn number_keys(store: &dyn Store, parts: &[&Part]) -> Result<Option<(Vec<Vec<u32>>, usize)>> {
+    let Some(keys) = comparable_keys(parts)? else { return Ok(None) };
+    let target = &parts[0].target;
+    let ask = target
+        .key
+        .iter()
+        .any(|&index| target.described(index).is_some_and(|column| column.equality == KeyEquality::Database));
+    let (ids, distinct) = if ask {
+        let ids = store.key_groups(target, &keys).await?;
+        compact(ids)
+    } else {
+        number_rows(keys.columns())?
+    };
+    let mut ids = ids.as_slice();
+    let split = parts.iter().map(|part| {
+        let (own, rest) = ids.split_at(part.batch.num_rows());
+        ids = rest;
+        own.to_vec()
+    });
+    Ok(Some((split.collect(), distinct)))
+}
+
+/// The key columns of all parts, one after the other, where they're the same columns of the same types, without NULL
+/// and without types whose equal values differ in bytes.
+fn comparable_keys(parts: &[&Part]) -> Result<Option<RecordBatch>> {
+    let keys = parts.iter().map(|part| part.batch.project(&part.target.key));
+    let keys = keys.collect::<std::result::Result<Vec<RecordBatch>, _>>()?;
+    let shape = |batch: &RecordBatch| -> Vec<(String, DataType)> {
+        batch
+            .schema_ref()
+            .fields()
+            .iter()
+            .map(|field| (field.name().clone(), field.data_type().clone()))
+            .collect()
+    };
+    let first = shape(&keys[0]);
+    let plain = |data_type: &DataType| !data_type.is_floating() && !data_type.is_nested();
+    let comparable = !first.is_empty()
+        && first.iter().all(|(_, data_type)| plain(data_type))
+        && keys.iter().all(|batch| shape(batch) == first)
+        && keys.iter().flat_map(|batch| batch.columns()).all(|column| column.null_count() == 0);
+    if !comparable {
+        return Ok(None);
+    }
+    // The parts' fields may differ in whether they allow NULL; the values allow none.
+    let fields: Vec<_> = keys[0]
+        .schema_ref()
+        .fields()
+        .iter()
+        .map(|field| field.as_ref().clone().with_nullable(false))
+        .collect();
+    let schema = Arc::new(Schema::new(fields));
+    let keys = keys.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
+    let keys = keys.collect::<std::result::Result<Vec<RecordBatch>, _>>()?;
+    Ok(Some(concat_batches(&schema, &keys)?))
+}
+
+/// Numbers rows from 0: equal rows get one number.
+pub(crate) fn number_rows(columns: &[ArrayRef]) -> Result<(Vec<u32>, usize)> {
+    let rows = columns[0].len();
+    if let [column] = columns
+        && let Some(values) = column.as_primitive_opt::<Int64Type>()
+        && values.values().is_sorted_by(|a, b| a < b)
+    {
+        return Ok(((0..rows as u32).collect(), rows));
+    }
+    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
+    let encoded = RowConverter::new(fields)?.convert_columns(columns)?;
+    let hasher = hashbrown::DefaultHashBuilder::default();
+    let mut firsts: HashTable<(u32, u32)> = HashTable::with_capacity(rows);
+    let mut distinct = 0;
+    let ids = (0..rows).map(|row| {
+        let key = encoded.row(row);
+        let same = |&(other, _): &(u32, u32)| encoded.row(other as usize) == key;
+        let rehash = |&(other, _): &(u32, u32)| hasher.hash_one(encoded.row(other as usize).data());
+        let entry = firsts.entry(hasher.hash_one(key.data()), same, rehash).or_insert_with(|| {
+            distinct += 1;
+            (row as u32, distinct - 1)
+        });
+        entry.get().1
+    });
+    let ids = ids.collect();
+    Ok((ids, distinct as usize))
+}
+
+/// Numbers from 0 without gaps for numbers with gaps.
+fn compact(ids: Vec<u32>) -> (Vec<u32>, usize) {
+    let mut numbers = hashbrown::HashMap::new();
+    let ids = ids.into_iter().map(|id| {
+        let next = numbers.len() as u32;
+        *numbers.entry(id).or_insert(next)
+    });
+    let ids: Vec<u32> = ids.collect();
+    (ids, numbers.len())
+}
+
+/// The steps that do what the rows would have done in arrival order, if they all succeed. `None` where grouping could
+/// show, and the rows must go in arrival order at once.
+pub(crate) fn group(parts: &[Part], tables: &[TableKeys]) -> Result<Option<Vec<PlannedStep>>> {
+    let single = parts.len() == 1 && !tables[0].repeats() && !is_ambiguous(parts, &tables[0]);
+    if single {
+        let part = &parts[0];
+        let step = Step { target: part.target.clone(), batch: part.batch.clone(), outcomes: false };
+        return Ok(Some(vec![PlannedStep { step, arrivals: part.arrivals.clone(), followers: Vec::new() }]));
+    }
+    if tables.iter().any(|keys| order_shows(parts, tables, keys)) {
+        return Ok(None);
+    }
+    let mut slots = Vec::new();
+    for keys in tables {
+        slots.extend(waves(parts, keys));
+    }
+    let ranks: Vec<usize> = parts.iter().map(|part| rank(parts, part.target.table(), 0)).collect();
+    slots.sort_by_key(|slot| {
+        let delete = parts[slot.part].target.operation == Operation::Delete;
+        let rank = ranks[slot.part] as isize;
+        (slot.wave, delete, if delete { -rank } else { rank }, slot.arrivals[0])
+    });
+    slots.into_iter().map(|slot| slot.plan(parts)).collect::<Result<Vec<_>>>().map(Some)
+}
+
+/// Whether rows of the table may name the same key without our being able to tell.
+fn is_ambiguous(parts: &[Part], keys: &TableKeys) -> bool {
+    let keyed = keys.parts.iter().any(|&index| parts[index].target.operation.is_keyed());
+    keys.ids.is_none() && (keyed || keys.parts.len() > 1)
+}
+
+/// Whether another order of this table's rows than arrival order could succeed with another result.
+fn order_shows(parts: &[Part], tables: &[TableKeys], keys: &TableKeys) -> bool {
+    let own: Vec<&Target> = keys.parts.iter().map(|&index| &*parts[index].target).collect();
+    let description = &own[0].description;
+    let moved = own.len() > 1 || keys.repeats();
+    let related = || {
+        tables.iter().any(|other| {
+            let is_parent = |child: &TableKeys, parent: &TableKeys| {
+                let child = &parts[child.parts[0]].target.description;
+                child.foreign_keys.iter().any(|foreign_key| same_table(&foreign_key.parent, &parent.table))
+            };
+            is_parent(keys, other) || is_parent(other, keys)
+        })
+    };
+    let changes_children = || {
+        description.referenced_by.iter().any(|reference| {
+            own.iter().any(|target| match target.operation {
+                Operation::Delete => reference.on_delete != Action::Refuse,
+                _ => {
+                    reference.on_update != Action::Refuse
+                        && target.assigned().any(|index| covers(&reference.columns, target, index))
+                }
+            })
+        })
+    };
+    !description.triggers.is_empty()
+        || description.kind != TableKind::Table
+        || is_ambiguous(parts, keys)
+        || (moved && own.iter().any(|target| touches_secondary_unique(target)))
+        || (keys.repeats() && related())
+        || changes_children()
+}
+
+fn covers(columns: &[String], target: &Target, index: usize) -> bool {
+    columns.iter().any(|column| column.eq_ignore_ascii_case(target.columns[index].name()))
+}
+
+/// Whether the target writes a column of a unique index other than the key it goes by. An index over an expression may
+/// cover any column.
+fn touches_secondary_unique(target: &Target) -> bool {
+    let key: Vec<&str> = target.key.iter().map(|&index| target.columns[index].name()).collect();
+    target.description.unique.iter().any(|unique| {
+        let is_key = unique.columns.len() == key.len() && key.iter().all(|column| unique.covers(column));
+        let touched = || {
+            unique.columns.iter().any(Option::is_none)
+                || target.columns.iter().any(|column| unique.covers(column.name()))
+        };
+        !is_key && touched()
+    })
+}
+
+pub(crate) fn same_table(a: &TableName, b: &TableName) -> bool {
+    let schemas_agree = match (a.schema(), b.schema()) {
+        (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+        _ => true,
+    };
+    schemas_agree && a.name().eq_ignore_ascii_case(b.name())
+}
+
+/// How many generations of parents a table has among the flush's tables.
+fn rank(parts: &[Part], table: &TableName, depth: usize) -> usize {
+    let part = parts.iter().find(|part| part.target.table() == table);
+    let Some(part) = part.filter(|_| depth <= parts.len()) else { return 0 };
+    let parents = part.target.description.foreign_keys.iter().map(|foreign_key| &foreign_key.parent);
+    let parents = parents.filter(|parent| !same_table(parent, table));
+    let parents =
+        parents.filter_map(|parent| parts.iter().find(|part| same_table(part.target.table(), parent)));
+    parents.map(|parent| rank(parts, parent.target.table(), depth + 1) + 1).max().unwrap_or(0)
+}
+
+/// The rows of one part that go in one wave.
+struct Slot {
+    part: usize,
+    wave: usize,
+    /// The part's rows that are sent.
+    rows: Vec<u32>,
+    /// The part's row that came first under the same key: its `created_at` counts.
+    firsts: Vec<u32>,
+    arrivals: Vec<u32>,
+    followers: Vec<(u32, u32)>,
+}
+
+/// Spreads a table's rows over waves, so that each wave names a key once; coalesces where that can't show.
+fn waves(parts: &[Part], keys: &TableKeys) -> Vec<Slot> {
+    let mut slots: Vec<Slot> = Vec::new();
+    let mut last: Vec<Option<(usize, u32)>> = vec![None; keys.distinct];
+    for (arrival, place, row) in in_arrival_order(parts, &keys.parts) {
+        let part = keys.parts[place];
+        let id = keys.ids.as_ref().map(|ids| ids[place][row as usize] as usize);
+        let before = id.and_then(|id| last[id]);
+        if let Some((slot, position)) = before
+            && slots[slot].part == part
+            && coalesces(&parts[part].target)
+        {
+            slots[slot].rows[position as usize] = row;
+            slots[slot].followers.push((position, arrival));
+            continue;
+        }
+        let wave = before.map_or(0, |(slot, _)| slots[slot].wave + 1);
+        let slot =
+            slots.iter().position(|slot| slot.part == part && slot.wave == wave).unwrap_or_else(|| {
+                slots.push(Slot {
+                    part,
+                    wave,
+                    rows: Vec::new(),
+                    firsts: Vec::new(),
+                    arrivals: Vec::new(),
+                    followers: Vec::new(),
+                });
+                slots.len() - 1
+            });
+        if let Some(id) = id {
+            last[id] = Some((slot, slots[slot].rows.len() as u32));
+        }
+        slots[slot].rows.push(row);
+        slots[slot].firsts.push(row);
+        slots[slot].arrivals.push(arrival);
+    }
+    slots
+}
+
+/// Whether a second row of a key may take the first one's place. A column that a foreign key or a unique index looks at
+/// must show each of its values.
+fn coalesces(target: &Target) -> bool {
+    let looked_at = || {
+        touches_secondary_unique(target)
+            || target.description.foreign_keys.iter().any(|foreign_key| {
+                (0..target.columns.len()).any(|index| covers(&foreign_key.columns, target, index))
+            })
+    };
+    matches!(target.operation, Operation::Upsert | Operation::Update) && !looked_at()
+}
+
+impl Slot {
+    fn plan(self, parts: &[Part]) -> Result<PlannedStep> {
+        let part = &parts[self.part];
+        let whole = self.rows.len() == part.batch.num_rows() && self.followers.is_empty();
+        let batch = if whole { part.batch.clone() } else { self.take(part)? };
+        let step = Step { target: part.target.clone(), batch, outcomes: false };
+        Ok(PlannedStep { step, arrivals: self.arrivals, followers: self.followers })
+    }
+
+    fn take(&self, part: &Part) -> Result<RecordBatch> {
+        let batch = take_record_batch(&part.batch, &UInt32Array::from(self.rows.clone()))?;
+        if self.followers.is_empty() {
+            return Ok(batch);
+        }
+        let firsts = UInt32Array::from(self.firsts.clone());
+        let columns = part.target.columns.iter().enumerate().map(|(index, column)| match column.role {
+            Role::CreatedAt => arrow::compute::take(part.batch.column(index), &firsts, None),
+            _ => Ok(batch.column(index).clone()),
+        });
+        let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(RecordBatch::try_new(batch.schema(), columns)?)
+    }
+}
+
+/// (arrival, place in `members`, row of the part) of every row, in arrival order.
+fn in_arrival_order(parts: &[Part], members: &[usize]) -> Vec<(u32, usize, u32)> {
+    let rows = members.iter().enumerate().flat_map(|(place, &part)| {
+        parts[part].arrivals.iter().enumerate().map(move |(row, &arrival)| (arrival, place, row as u32))
+    });
+    let mut rows: Vec<_> = rows.collect();
+    if members.len() > 1 {
+        rows.sort_unstable();
+    }
+    rows
+}
+
+/// The parts' rows in arrival order, cut where the part changes.
+pub(crate) fn runs(parts: &[Part]) -> Vec<Run> {
+    let members: Vec<usize> = (0..parts.len()).collect();
+    let mut runs: Vec<Run> = Vec::new();
+    for (_, part, row) in in_arrival_order(parts, &members) {
+        match runs.last_mut() {
+            Some(run) if run.part == part => run.rows += 1,
+            _ => runs.push(Run { part, start: row as usize, rows: 1 }),
+        }
+    }
+    runs
+}

@@ -1,0 +1,127 @@
+use std::sync::{Arc, Mutex};
+
+use barge_core::store::{Change, CommitObserver, CommitOutcome};
+use barge_core::{ErrorKind, Outcome, Tx};
+
+use super::*;
+
+#[tokio::test]
+async fn one_liners_write_all_or_nothing() {
+    let (store, db) = database().await;
+    let tasks: Vec<Task> = (0..100).map(|id| task(id, "x")).collect();
+    let written = db.insert_all(&tasks).await.unwrap();
+    assert_eq!(written.count(Outcome::Inserted), 100);
+    let error = db.insert_all(&[task(100, "new"), task(7, "there"), task(101, "new")]).await.unwrap_err();
+    assert_eq!((error.kind(), error.row()), (ErrorKind::UniqueViolation, Some(1)));
+    assert_eq!(store.rows("tasks").len(), 100);
+    let written = db.upsert_all(&[task(100, "new"), task(7, "set"), task(100, "twice")]).await.unwrap();
+    assert_eq!(written.outcomes(), [Outcome::Inserted, Outcome::Updated, Outcome::Updated]);
+    let written = db.update_all(&[task(7, "again"), task(999, "nowhere")]).await.unwrap();
+    assert_eq!(written.outcomes(), [Outcome::Updated, Outcome::NotFound]);
+    let written = db.delete_all(&[task(7, ""), task(999, "")]).await.unwrap();
+    assert_eq!(written.outcomes(), [Outcome::Deleted, Outcome::NotFound]);
+    let written = db.insert_all_if_absent(&[task(7, "back"), task(8, "there")]).await.unwrap();
+    assert_eq!(written.outcomes(), [Outcome::Inserted, Outcome::Unchanged]);
+    assert_eq!(db.insert_all::<Task>(&[]).await.unwrap().outcomes(), []);
+}
+
+#[tokio::test]
+async fn look_ups_come_in_the_order_of_the_keys() {
+    let (_, db) = database().await;
+    db.insert_all(&[task(1, "a"), task(2, "b"), task(3, "c")]).await.unwrap();
+    let found = db.get_all::<Task, _>(&[3, 9, 1, 3]).await.unwrap();
+    let names: Vec<Option<&str>> =
+        found.iter().map(|task| task.as_ref().map(|task| task.name.as_str())).collect();
+    assert_eq!(names, [Some("c"), None, Some("a"), Some("c")]);
+    assert!(db.get_all::<Task, i64>(&[]).await.unwrap().is_empty());
+    let error = db.get_all::<Task, _>(&["1"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    let error = db.get_all::<Task, _>(&[(1, 2)]).await.unwrap_err();
+    assert!(error.to_string().contains("1 columns"), "{error}");
+}
+
+#[tokio::test]
+async fn a_transaction_is_rolled_back_on_drop_and_never_committed_in_part() {
+    let (store, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_all(&[task(1, "a")]).await.unwrap();
+    assert_eq!(tx.get_all::<Task, _>(&[1]).await.unwrap(), [Some(task(1, "a"))]);
+    drop(tx);
+    assert!(store.rows("tasks").is_empty());
+
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_all(&[task(1, "a")]).await.unwrap();
+    tx.insert_all(&[task(1, "again")]).await.unwrap_err();
+    assert_eq!(tx.upsert_all(&[task(2, "b")]).await.unwrap_err().kind(), ErrorKind::UniqueViolation);
+    assert!(tx.commit().await.unwrap_err().to_string().contains("rolled back"));
+    assert!(store.rows("tasks").is_empty());
+
+    let mut tx = db.begin().await.unwrap();
+    tx.upsert_all(&[task(1, "a"), task(1, "b")]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(store.rows("tasks").len(), 1);
+}
+
+#[tokio::test]
+async fn retry_runs_a_transaction_again_and_spawns() {
+    let (_, db) = database().await;
+    let tries = Arc::new(Mutex::new(0));
+    let count = Arc::clone(&tries);
+    let run = tokio::spawn(async move {
+        db.retry(|mut tx: Tx| {
+            let count = Arc::clone(&count);
+            async move {
+                tx.insert_all(&[task(1, "a")]).await?;
+                let tries = {
+                    *count.lock().unwrap() += 1;
+                    *count.lock().unwrap()
+                };
+                if tries < 3 {
+                    return Err(barge_core::Error::new(ErrorKind::Deadlock, "made up"));
+                }
+                Ok((tx, tries))
+            }
+        })
+        .await
+    });
+    assert_eq!(run.await.unwrap().unwrap(), 3);
+}
+
+#[derive(Default)]
+struct Log(Mutex<Vec<String>>);
+
+impl CommitObserver for Log {
+    fn before_commit(&self, changes: &[Change]) {
+        let tables: Vec<String> = changes
+            .iter()
+            .map(|change| {
+                format!("{} {}", change.table, change.keys.as_ref().map_or(0, |keys| keys.num_rows()))
+            })
+            .collect();
+        self.0.lock().unwrap().push(format!("before {}", tables.join(", ")));
+    }
+
+    fn after_commit(&self, _: &[Change], outcome: CommitOutcome) {
+        self.0.lock().unwrap().push(format!("{outcome:?}"));
+    }
+}
+
+#[tokio::test]
+async fn observers_hear_of_every_commit_before_and_after() {
+    let (_, db) = database().await;
+    let log = Arc::new(Log::default());
+    db.observe(log.clone());
+    let writer = db.writer().start();
+    writer.insert(&task(1, "a")).await.unwrap().await.unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["before tasks 1", "Committed"], "before the receipt is answered");
+    log.0.lock().unwrap().clear();
+    db.insert_all(&[task(1, "again")]).await.unwrap_err();
+    assert!(log.0.lock().unwrap().iter().all(|line| line != "Committed"));
+    log.0.lock().unwrap().clear();
+    let mut tx = db.begin().await.unwrap();
+    tx.upsert_all(&[task(1, "b"), task(2, "c")]).await.unwrap();
+    tx.writes("elsewhere");
+    tx.commit().await.unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["before tasks 2, elsewhere 0", "Committed"]);
+    let _ = writer.close().await.unwrap();
+}

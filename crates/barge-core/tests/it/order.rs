@@ -1,0 +1,169 @@
+//! What a flush did is what its rows, one by one in order of arrival, would have done.
+
+use std::time::Duration;
+
+use barge_core::{ErrorKind, Outcome, Result, Writer};
+
+use super::*;
+
+/// A writer whose rows all go in one flush.
+fn one_flush(db: &Database) -> Writer {
+    db.writer().linger(Duration::from_secs(60)).start()
+}
+
+async fn outcomes(writer: &Writer, receipts: Vec<barge_core::Receipt>) -> Vec<Result<Outcome, ErrorKind>> {
+    writer.flush().await.unwrap();
+    let mut outcomes = Vec::new();
+    for receipt in receipts {
+        outcomes.push(receipt.await.map_err(|error| error.kind()));
+    }
+    outcomes
+}
+
+#[tokio::test]
+async fn operations_on_one_key_keep_their_order() {
+    let (_, db) = database().await;
+    let writer = one_flush(&db);
+    let receipts = vec![
+        writer.insert(&task(1, "a")).await.unwrap(),
+        writer.update(&task(1, "b")).await.unwrap(),
+        writer.delete(&task(1, "")).await.unwrap(),
+        writer.update(&task(1, "c")).await.unwrap(),
+        writer.insert(&task(1, "d")).await.unwrap(),
+        writer.upsert(&task(1, "e")).await.unwrap(),
+    ];
+    use Outcome::*;
+    let expected = [Inserted, Updated, Deleted, NotFound, Inserted, Updated].map(Ok);
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+    assert_eq!(db.get_all::<Task, _>(&[1]).await.unwrap(), [Some(task(1, "e"))]);
+}
+
+#[tokio::test]
+async fn upserts_of_one_key_coalesce_and_each_gets_the_outcome_it_would_have_had() {
+    let (store, db) = database().await;
+    let writer = one_flush(&db);
+    let mut receipts = Vec::new();
+    for round in 0..3 {
+        for id in 0..4 {
+            receipts.push(writer.upsert(&task(id, &round.to_string())).await.unwrap());
+        }
+    }
+    let steps = store.steps();
+    let outcomes = outcomes(&writer, receipts).await;
+    assert_eq!(store.steps() - steps, 1, "one step for all");
+    assert_eq!(outcomes[..4], [Ok(Outcome::Inserted); 4]);
+    assert_eq!(outcomes[4..], [Ok(Outcome::Updated); 8]);
+    assert_eq!(db.get_all::<Task, _>(&[3]).await.unwrap(), [Some(task(3, "2"))]);
+}
+
+#[tokio::test]
+async fn a_child_may_arrive_before_its_parent() {
+    let (store, db) = shop(Action::Refuse);
+    let writer = one_flush(&db);
+    let receipts = vec![
+        writer.insert(&order(1, 7, 10)).await.unwrap(),
+        writer.insert(&order(2, 8, 10)).await.unwrap(),
+        writer.insert(&account(7, "a")).await.unwrap(),
+    ];
+    let expected = [Ok(Outcome::Inserted), Err(ErrorKind::ForeignKeyViolation), Ok(Outcome::Inserted)];
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+    assert_eq!(store.rows("orders").len(), 1);
+}
+
+#[tokio::test]
+async fn parents_go_after_their_children_and_come_before_them() {
+    let (store, db) = shop(Action::Refuse);
+    db.insert_all(&[account(1, "a")]).await.unwrap();
+    db.insert_all(&[order(1, 1, 5)]).await.unwrap();
+    let writer = one_flush(&db);
+    let receipts = vec![
+        writer.delete(&account(1, "")).await.unwrap(),
+        writer.delete(&order(1, 0, 0)).await.unwrap(),
+        writer.insert(&order(2, 2, 5)).await.unwrap(),
+        writer.insert(&account(2, "b")).await.unwrap(),
+    ];
+    use Outcome::*;
+    let commits = store.commits();
+    assert_eq!(outcomes(&writer, receipts).await, [Deleted, Deleted, Inserted, Inserted].map(Ok));
+    assert_eq!(store.commits() - commits, 1);
+}
+
+#[tokio::test]
+async fn a_unique_value_is_not_taken_before_it_is_released() {
+    let (store, db) = shop(Action::Refuse);
+    db.insert_all(&[account(1, "a")]).await.unwrap();
+    let writer = one_flush(&db);
+    // In arrival order the insert fails, though after the update it would pass.
+    let receipts = vec![
+        writer.insert(&account(2, "a")).await.unwrap(),
+        writer.update(&account(1, "b")).await.unwrap(),
+        writer.insert(&account(3, "a")).await.unwrap(),
+    ];
+    let expected = [Err(ErrorKind::UniqueViolation), Ok(Outcome::Updated), Ok(Outcome::Inserted)];
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+    assert_eq!(store.rows("accounts").len(), 2);
+}
+
+#[tokio::test]
+async fn a_cascading_delete_keeps_its_place() {
+    let (store, db) = shop(Action::Cascade);
+    db.insert_all(&[account(1, "a")]).await.unwrap();
+    let writer = one_flush(&db);
+    let receipts =
+        vec![writer.delete(&account(1, "")).await.unwrap(), writer.insert(&order(1, 1, 5)).await.unwrap()];
+    let expected = [Ok(Outcome::Deleted), Err(ErrorKind::ForeignKeyViolation)];
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+    assert!(store.rows("orders").is_empty());
+}
+
+#[tokio::test]
+async fn keys_are_equal_where_the_database_says_so() {
+    #[derive(Record)]
+    #[record(table = "words")]
+    struct Word {
+        #[record(key)]
+        word: &'static str,
+        count: i64,
+    }
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Word::table()).ignore_case("word")).unwrap();
+    let db = Database::new(store.clone());
+    let writer = one_flush(&db);
+    let receipts = vec![
+        writer.upsert(&Word { word: "Barge", count: 1 }).await.unwrap(),
+        writer.upsert(&Word { word: "barge", count: 2 }).await.unwrap(),
+    ];
+    assert_eq!(outcomes(&writer, receipts).await, [Ok(Outcome::Inserted), Ok(Outcome::Updated)]);
+    assert_eq!(store.rows("words").len(), 1);
+}
+
+#[tokio::test]
+async fn created_at_is_the_first_ones_when_upserts_coalesce() {
+    use chrono::{DateTime, Utc};
+
+    #[derive(Debug, PartialEq, Record, FromRow)]
+    #[record(table = "events")]
+    struct Event {
+        #[record(key)]
+        id: i64,
+        #[record(created_at)]
+        created_at: Option<DateTime<Utc>>,
+        #[record(updated_at)]
+        updated_at: Option<DateTime<Utc>>,
+    }
+    let (_, db) = database().await;
+    db.create_table::<Event>().await.unwrap();
+    let time = |seconds| DateTime::from_timestamp(seconds, 0);
+    let writer = one_flush(&db);
+    for seconds in [1, 2, 3] {
+        let event = Event { id: 1, created_at: time(seconds), updated_at: time(seconds) };
+        let _ = writer.upsert(&event).await.unwrap();
+    }
+    writer.close().await.unwrap().into_result().unwrap();
+    let expected = Event { id: 1, created_at: time(1), updated_at: time(3) };
+    assert_eq!(db.get_all::<Event, _>(&[1]).await.unwrap(), [Some(expected)]);
+    db.upsert_all(&[Event { id: 1, created_at: None, updated_at: None }]).await.unwrap();
+    let after = db.get_all::<Event, _>(&[1]).await.unwrap().remove(0).unwrap();
+    assert_eq!(after.created_at, time(1), "never overwritten by an upsert");
+    assert!(after.updated_at > time(3), "filled where it is None");
+}
