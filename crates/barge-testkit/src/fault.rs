@@ -70,12 +70,21 @@ pub struct Fault {
 pub struct FaultPlan {
     seed: Option<u64>,
     faults: Vec<Fault>,
+    whole: bool,
 }
 
 impl FaultPlan {
     /// A plan of faults chosen by hand.
     pub fn new(faults: impl IntoIterator<Item = Fault>) -> Self {
-        FaultPlan { seed: None, faults: faults.into_iter().collect() }
+        FaultPlan { seed: None, faults: faults.into_iter().collect(), whole: false }
+    }
+
+    /// The same plan, but [`Store::transact`] calls the store's own `transact` as a whole, so that steps inside it don't
+    /// fail: only its begin and its commit.
+    #[must_use]
+    pub fn whole_transactions(mut self) -> Self {
+        self.whole = true;
+        self
     }
 
     /// One to eight faults among the first calls, all that a writer should live through: errors worth another try, lost
@@ -102,6 +111,7 @@ impl FaultPlan {
             Point::Commit,
             Point::Read,
         ];
+        let whole = random.below(4) == 0;
         let faults = (0..1 + random.below(8)).map(|_| {
             let point = points[random.below(points.len() as u64) as usize];
             let milliseconds = Duration::from_millis(1 + random.below(50));
@@ -115,7 +125,7 @@ impl FaultPlan {
             };
             Fault { point, nth: 1 + random.below(12), effect }
         });
-        FaultPlan { seed: Some(seed), faults: faults.collect() }
+        FaultPlan { seed: Some(seed), faults: faults.collect(), whole }
     }
 
     /// Its faults.
@@ -129,6 +139,9 @@ impl fmt::Display for FaultPlan {
         match self.seed {
             Some(seed) => write!(f, "fault seed {seed}")?,
             None => f.write_str("faults by hand")?,
+        }
+        if self.whole {
+            f.write_str(", transactions whole")?;
         }
         let mut separator = ": ";
         for Fault { point, nth, effect } in &self.faults {
@@ -193,39 +206,84 @@ impl FaultStore {
         }
     }
 
-    /// Commits, with a fault's effect. A late commit runs in a task of its own.
-    async fn commit<T, F>(&self, commit: F) -> Result<T, CommitError>
-    where
-        T: Send + 'static,
-        F: Future<Output = Result<T, CommitError>> + Send + 'static,
-    {
-        let unknown = || CommitError::Unknown {
-            error: injected(ErrorKind::ConnectionLost, Point::Commit),
-            applied: (),
-        };
-        match self.strike(Point::Commit) {
-            None => commit.await,
+    /// Commits a transaction of the inner store, with a fault's effect. A late commit runs in a task of its own.
+    async fn commit(&self, inner: Box<dyn Transaction>, effect: Option<Effect>) -> Result<(), CommitError> {
+        match effect {
+            None => inner.commit().await,
             Some(Effect::Delay(time)) => {
                 tokio::time::sleep(time).await;
-                commit.await
+                inner.commit().await
             }
-            Some(Effect::Fail(kind)) => Err(CommitError::RolledBack(injected(kind, Point::Commit))),
+            Some(Effect::Fail(kind)) => {
+                inner.rollback().await?;
+                Err(CommitError::RolledBack(injected(kind, Point::Commit)))
+            }
             Some(Effect::Disconnect) => {
+                inner.rollback().await?;
                 Err(CommitError::RolledBack(injected(ErrorKind::ConnectionLost, Point::Commit)))
             }
-            Some(Effect::CutBefore) => Err(unknown()),
+            Some(Effect::CutBefore) => {
+                inner.rollback().await?;
+                Err(unknown(()))
+            }
             Some(Effect::CutAfter) => {
-                commit.await?;
-                Err(unknown())
+                inner.commit().await?;
+                Err(unknown(()))
             }
             Some(Effect::CutLate(time)) => {
                 tokio::spawn(async move {
                     tokio::time::sleep(time).await;
                     // Nobody hears the answer: that is the fault.
-                    let _ = commit.await;
+                    let _ = inner.commit().await;
                 });
-                Err(unknown())
+                Err(unknown(()))
             }
+        }
+    }
+
+    /// The inner store's own `transact`, with faults before it and at its commit.
+    async fn transact_whole(
+        &self,
+        token: Option<&Token>,
+        steps: &[Step],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        self.pass(Point::Begin).await.map_err(Error::from)?;
+        let effect = self.strike(Point::Commit);
+        match effect {
+            Some(Effect::Delay(time)) => tokio::time::sleep(time).await,
+            Some(Effect::CutAfter) | None => {}
+            Some(_) => {
+                return self.transact_by_steps(self.0.inner.begin().await?, token, steps, effect).await;
+            }
+        }
+        let applied = self.0.inner.transact(token, steps).await?;
+        match (effect, applied) {
+            (Some(Effect::CutAfter), Some(applied)) => Err(unknown(applied)),
+            (_, applied) => Ok(applied),
+        }
+    }
+
+    /// Claims, applies and commits, as a store's own `transact` would.
+    async fn transact_by_steps(
+        &self,
+        mut transaction: Box<dyn Transaction>,
+        token: Option<&Token>,
+        steps: &[Step],
+        at_commit: Option<Effect>,
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        if let Some(token) = token
+            && !transaction.claim(token).await?
+        {
+            return Ok(None);
+        }
+        let mut applied = Vec::with_capacity(steps.len());
+        for step in steps {
+            // Dropping the transaction rolls it back.
+            applied.push(transaction.apply(step).await?);
+        }
+        match self.commit(transaction, at_commit).await {
+            Ok(()) => Ok(Some(applied)),
+            Err(error) => Err(error.with_applied(applied)),
         }
     }
 }
@@ -285,21 +343,11 @@ impl Store for FaultStore {
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let mut transaction = self.begin().await?;
-        if let Some(token) = token
-            && !transaction.claim(token).await?
-        {
-            return Ok(None);
+        if self.0.plan.whole {
+            return self.transact_whole(token, steps).await;
         }
-        let mut applied = Vec::with_capacity(steps.len());
-        for step in steps {
-            // Dropping the transaction rolls it back.
-            applied.push(transaction.apply(step).await?);
-        }
-        match transaction.commit().await {
-            Ok(()) => Ok(Some(applied)),
-            Err(error) => Err(error.with_applied(applied)),
-        }
+        // The commit of a `FaultTransaction` strikes by itself.
+        self.transact_by_steps(self.begin().await?, token, steps, None).await
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
@@ -370,7 +418,7 @@ impl Transaction for FaultTransaction {
 
     async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
         let inner = self.inner.take().ok_or_else(gone)?;
-        self.store.commit(async move { inner.commit().await }).await
+        self.store.commit(inner, self.store.strike(Point::Commit)).await
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
@@ -400,6 +448,10 @@ impl SplitMix {
 
 fn injected(kind: ErrorKind, point: Point) -> Error {
     Error::new(kind, format!("injected at {point:?}"))
+}
+
+fn unknown<T>(applied: T) -> CommitError<T> {
+    CommitError::Unknown { error: injected(ErrorKind::ConnectionLost, Point::Commit), applied }
 }
 
 fn gone() -> Error {

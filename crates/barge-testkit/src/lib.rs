@@ -5,6 +5,7 @@
 //! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
 //! - [`FaultStore`]: any store, with failures injected from a printed seed.
 
+pub mod conformance;
 mod fault;
 mod memory;
 mod null;

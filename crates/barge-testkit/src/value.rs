@@ -218,6 +218,11 @@ impl Value {
                 let float = Value::from(*value as f64).fit(data_type)?;
                 matches!(float, Value::Float(Float(float)) if float as i128 == *value).then_some(float)
             }
+            (Value::Float(Float(value)), _) if data_type.is_integer() => {
+                let integer = *value as i128;
+                let whole = integer as f64 == *value && integer.unsigned_abs() < 1 << 64;
+                if whole { Value::Int(integer).fit(data_type) } else { None }
+            }
             (Value::Float(Float(value)), Float32) => {
                 (f64::from(*value as f32) == *value || value.is_nan()).then(|| self.clone())
             }

@@ -68,7 +68,6 @@ fn array_of(field: &FieldRef, values: &[Option<&Json>]) -> Result<ArrayRef> {
 }
 
 /// The elements of all lists, one after another, and the lists' lengths.
-#[expect(clippy::type_complexity, reason = "named nowhere else")]
 fn flat<'a>(values: &[Option<&'a Json>]) -> Result<(Vec<Option<&'a Json>>, Vec<usize>), &'a Json> {
     let (mut items, mut lengths) = (Vec::new(), Vec::with_capacity(values.len()));
     for value in values {
