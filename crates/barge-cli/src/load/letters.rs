@@ -18,6 +18,8 @@ pub(crate) struct Letters {
     file: File,
     /// Lines not written yet.
     lines: Vec<u8>,
+    /// Whether some could not be written.
+    failed: bool,
 }
 
 /// Bytes of letters that are written at once.
@@ -38,7 +40,7 @@ impl Letters {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path);
         let file = file.map_err(|error| unwritable(path, error))?;
-        Ok(Letters { path: path.to_owned(), file, lines: Vec::new() })
+        Ok(Letters { path: path.to_owned(), file, lines: Vec::new(), failed: false })
     }
 
     /// Keeps a row that the database, or the check before it, refused.
@@ -82,7 +84,15 @@ impl Letters {
     pub(crate) fn flush(&mut self) -> Result<()> {
         let written = self.file.write_all(&self.lines);
         self.lines.clear();
+        self.failed |= written.is_err();
         written.map_err(|error| unwritable(&self.path, error))
+    }
+}
+
+impl Letters {
+    /// Whether everything that was to be kept is in the file.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.failed && self.lines.is_empty()
     }
 }
 

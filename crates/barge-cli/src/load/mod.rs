@@ -62,7 +62,8 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     if let Some(error) = &ended.failure {
         output::complain(&error.to_string());
     }
-    if !load.quiet {
+    // A load that failed before its first row has nothing to account for.
+    if !load.quiet && (ended.is_complete() || ended.interrupted || ended.rows_read > 0) {
         output::print(&if load.json { summary.to_json() } else { summary.to_text() })?;
     }
     match ended.usage {

@@ -77,6 +77,8 @@ pub(crate) struct Ended {
     /// Where reading had come to, in file and line, if it didn't come to the end.
     pub(crate) stopped_at: Option<(Arc<str>, u64)>,
     pub(crate) interrupted: bool,
+    /// Whether every row that was read and not written is in the dead letter file.
+    pub(crate) kept: bool,
     pub(crate) failure: Option<Error>,
     /// What is wrong with the command line, where that only showed later.
     pub(crate) usage: Option<String>,
@@ -174,11 +176,7 @@ impl<'a> Pipeline<'a> {
             Ok(report) => self.ended.statistics = report.statistics,
             Err(error) => self.stop(error.into()),
         }
-        if let Some(letters) = &mut self.letters
-            && let Err(error) = letters.flush()
-        {
-            self.stop(error.into());
-        }
+        self.ended.kept = self.letters.is_some_and(|letters| letters.is_whole());
         self.ended
     }
 
@@ -346,7 +344,12 @@ impl<'a> Pipeline<'a> {
 
 /// A row's error under the name that the user knows the table by, without the row's place in its batch: the line says more.
 fn named(error: &Error, route: &Route) -> Error {
-    let mut own = Error::new(error.kind(), error.message()).with_table(route.name.to_string());
+    // Rows that wait to replace others are in a table whose name means nothing to the user.
+    let message = match route.table.name() == &route.name {
+        true => error.message().to_owned(),
+        false => error.message().replace(route.table.name().name(), route.name.name()),
+    };
+    let mut own = Error::new(error.kind(), message).with_table(route.name.to_string());
     if let Some(column) = error.column() {
         own = own.with_column(column);
     }

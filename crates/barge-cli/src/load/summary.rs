@@ -45,17 +45,16 @@ impl<'a> Summary<'a> {
             }
         }
         let kept = match &self.load.dead_letter {
-            Some(file) if ended.rejected + ended.not_written > 0 => {
-                format!("kept in {}", shown(&file.display().to_string()))
-            }
+            Some(file) if ended.kept => format!("kept in {}", shown(&file.display().to_string())),
             _ => String::new(),
         };
-        rows.push(row("rejected", ended.rejected, &kept));
+        rows.push(row("rejected", ended.rejected, if ended.rejected > 0 { &kept } else { "" }));
         if ended.not_written > 0 {
-            rows.push(row("not written", ended.not_written, "the load ended first"));
+            let note = if self.is_kept_out() || kept.is_empty() { "the load ended first" } else { &kept };
+            rows.push(row("not written", ended.not_written, note));
         }
-        let per_batch = grouped(ended.statistics.rows_per_batch().round() as u64);
-        rows.push(row("batches", ended.statistics.flushes, &format!("{per_batch} rows each, on average")));
+        let per_batch = counted(ended.statistics.rows_per_batch().round() as u64, "row");
+        rows.push(row("batches", ended.statistics.flushes, &format!("{per_batch} each, on average")));
         if ended.statistics.retries > 0 {
             rows.push(row("retries", ended.statistics.retries, ""));
         }
@@ -79,8 +78,14 @@ impl<'a> Summary<'a> {
         text
     }
 
+    /// Whether the rows not written are those of a replacement that did not come about: no dead letter tells of them.
+    fn is_kept_out(&self) -> bool {
+        self.load.mode == Some(Mode::Replace)
+    }
+
     fn headline(&self) -> String {
         let files: Vec<String> = match self.load.files.as_slice() {
+            [file] if file.as_os_str() == "-" => vec!["standard input".into()],
             [file] => vec![shown(&file.display().to_string())],
             files => vec![counted(files.len() as u64, "file")],
         };
