@@ -10,9 +10,9 @@ use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 
 use crate::affinity::Affinity;
-use crate::apply::Plans;
 use crate::batch::{BoundBatch, Cells, module};
 use crate::error::{error_of, error_of_rusqlite, leaves_commit_unknown};
+use crate::plan::Plans;
 use crate::statement::{Failure, Statement};
 
 /// Statements kept prepared beside the steps' own. The least recently used goes.
