@@ -1,12 +1,9 @@
-//! Steps on a connection: a batch at a time, or row by row.
+//! Steps a batch at a time: one statement, and one before it where outcomes are wanted.
 
 use std::rc::Rc;
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, Int64Builder};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
 use barge_core::Result;
-use barge_core::store::{Applied, Operation, Step};
+use barge_core::store::{Applied, Step};
 use libsqlite3_sys as ffi;
 
 use crate::batch::BoundBatch;
@@ -44,6 +41,8 @@ impl Connection {
             _ => None,
         };
         let batch = plan.bind(&step.batch, keys.as_ref())?;
+        let appended = self.append(plan, step, keys.as_ref())?;
+        let write = appended.as_ref().map_or(write, |(append, _)| append);
         let mut statements = 1;
         let wants_match = step.outcomes || plan.is_view;
         let matched = match &plan.matching {
@@ -55,6 +54,9 @@ impl Connection {
         };
         if let Err(failure) = write.run_over(&batch).finish() {
             return Err(self.step_error(plan, &batch, failure, None));
+        }
+        if let Some((_, last)) = appended {
+            self.check_drawn(last)?;
         }
         let affected = if plan.is_view {
             matched.as_ref().map_or(rows, |matched| matched.iter().filter(|matched| **matched).count()) as u64
@@ -94,47 +96,5 @@ impl Connection {
     pub(crate) fn changes(&self) -> u64 {
         // SAFETY: the connection is open.
         u64::try_from(unsafe { ffi::sqlite3_changes64(self.raw()) }).unwrap_or(0)
-    }
-
-    /// The rows' keys: those given, and the next ones of the table for NULL, each above all before it, as SQLite would draw them
-    /// row by row; `None` once the highest is taken. Nobody else can take them: the transaction holds the write lock.
-    fn keys(&mut self, plan: &Plan, given: &ArrayRef) -> Result<Option<Int64Array>> {
-        let given = cast(given, &DataType::Int64)?;
-        let given = given.as_primitive::<Int64Type>();
-        if plan.target.operation != Operation::Insert || given.null_count() == 0 {
-            return Ok(Some(given.clone()));
-        }
-        let mut last = self.last_key(plan)?;
-        let mut keys = Int64Builder::with_capacity(given.len());
-        for key in given {
-            let key = match (key, last) {
-                (Some(key), _) => key,
-                (None, None) => 1,
-                (None, Some(i64::MAX)) => return Ok(None),
-                (None, Some(last)) => last + 1,
-            };
-            last = Some(last.map_or(key, |last| last.max(key)));
-            keys.append_value(key);
-        }
-        Ok(Some(keys.finish()))
-    }
-
-    /// The highest key so far; `None` for a table that never had one.
-    fn last_key(&mut self, plan: &Plan) -> Result<Option<i64>> {
-        let table = plan.target.table();
-        let column = plan.target.generated().map_or("rowid", |index| plan.target.columns[index].name());
-        let column = barge_core::record::quote(column);
-        let highest = self.integer(&format!("SELECT max({column}) FROM {}", table.quoted()))?;
-        if !plan.autoincrement {
-            return Ok(highest);
-        }
-        let schema = barge_core::record::quote(table.schema().unwrap_or("main"));
-        let statement = self
-            .statement(&format!("SELECT seq FROM {schema}.sqlite_sequence WHERE name = ?1 COLLATE NOCASE"))?;
-        statement.bind_text(1, table.name());
-        let mut run = statement.run();
-        let row = run.next().map_err(|failure| self.error(failure))?;
-        let drawn = row.map_or(0, |row| row.integer(0));
-        Ok(Some(highest.map_or(drawn, |highest| highest.max(drawn))))
     }
 }

@@ -32,6 +32,7 @@ mod ddl;
 mod describe;
 mod error;
 mod failure;
+mod keys;
 mod options;
 mod plan;
 mod read;

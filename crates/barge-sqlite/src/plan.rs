@@ -29,6 +29,10 @@ pub(crate) struct Plan {
     affinities: Vec<Affinity>,
     /// Writes a batch. `None` for updates, which go row by row.
     pub(crate) write: Option<Statement>,
+    /// Inserts a batch without its keys, so that SQLite draws them.
+    pub(crate) append: Option<Statement>,
+    /// The place of the column that is the row id.
+    pub(crate) identity: Option<usize>,
     /// Finds the rows of a batch whose keys are there. `None` for inserts.
     pub(crate) matching: Option<Statement>,
     rows: OnceCell<RowStatements>,
@@ -92,7 +96,19 @@ impl Plan {
             Operation::Insert | Operation::Update => None,
             _ => Some(connection.prepare(&statements::matching(target, &batch)).map_err(named)?),
         };
-        let autoincrement = generated.is_some_and(|column| {
+        let identity = (0..target.columns.len())
+            .find(|place| target.described(*place).is_some_and(|described| described.identity));
+        // A trigger would see that the row came without its key.
+        let append = match identity {
+            Some(place)
+                if !has_triggers && target.operation == Operation::Insert && target.columns.len() > 1 =>
+            {
+                Some(connection.prepare(&statements::append(target, place, &batch)).map_err(named)?)
+            }
+            _ => None,
+        };
+        let autoincrement = identity.is_some_and(|place| {
+            let column = &target.columns[place];
             let table = target.table();
             // SAFETY: the connection is open.
             let metadata = unsafe {
@@ -112,6 +128,8 @@ impl Plan {
         Ok(Plan {
             affinities: affinities(target),
             write,
+            append,
+            identity,
             matching,
             rows: OnceCell::new(),
             or_abort,

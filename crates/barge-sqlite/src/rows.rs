@@ -172,7 +172,7 @@ impl Connection {
         self.run(sql).map_err(|_| unsafe { Failure::last(self.raw()) })
     }
 
-    fn last_insert_rowid(&self) -> i64 {
+    pub(crate) fn last_insert_rowid(&self) -> i64 {
         // SAFETY: the connection is open.
         unsafe { ffi::sqlite3_last_insert_rowid(self.raw()) }
     }

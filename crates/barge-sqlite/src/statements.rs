@@ -103,6 +103,15 @@ fn insert(target: &Target, batch: &str, or_abort: &str) -> String {
     format!("INSERT{or_abort} INTO {table}({columns}) SELECT {cells} FROM {batch}(?1) {end}ORDER BY _ordinal")
 }
 
+/// The statement that inserts a batch without the column of one place.
+pub(crate) fn append(target: &Target, left_out: usize, batch: &str) -> String {
+    let places = || (0..target.columns.len()).filter(|place| *place != left_out);
+    let columns = list(places(), |index| name(target, index));
+    let cells = list(places(), |index| format!("c{index}"));
+    let table = target.table().quoted();
+    format!("INSERT OR ABORT INTO {table}({columns}) SELECT {cells} FROM {batch}(?1) ORDER BY _ordinal")
+}
+
 /// The statement that finds the rows whose key is there: their ordinals.
 pub(crate) fn matching(target: &Target, batch: &str) -> String {
     let (table, equal) = (target.table().quoted(), key_equal(target));

@@ -140,6 +140,23 @@ async fn closing_waits_moves_the_log_into_the_file_and_ends_everything() {
 }
 
 #[tokio::test]
+async fn closing_waits_for_nobody_forever() {
+    let directory = tempfile::tempdir().unwrap();
+    let options = SqliteOptions::file(directory.path().join("a.db")).busy_timeout(Duration::from_millis(50));
+    let store = options.open().await.unwrap();
+    run(&store, &[TABLE]).await;
+    let transaction = store.begin().await.unwrap();
+    assert_eq!(store.close().await.unwrap_err().kind(), ErrorKind::Busy);
+    drop(transaction);
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n";
+    let stream = store.query(Query::new(endless)).await.unwrap();
+    assert_eq!(store.close().await.unwrap_err().kind(), ErrorKind::Busy);
+    drop(stream);
+    write(&store, "t", Operation::Insert, &ids(0..1), &[]).await.unwrap();
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_cannot_be_opened_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
