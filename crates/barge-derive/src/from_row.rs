@@ -5,20 +5,28 @@ use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
 use syn::{DeriveInput, Ident, Result};
 
-use crate::input::{Row, local};
+use crate::input::{Row, assumed_bounds, local};
 
 pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     let row = Row::parse(input, "FromRow")?;
     let ident = &row.ident;
-    let assertions = row.columns.iter().map(|column| column.assertions());
+    let decimals = row.columns.iter().map(|column| column.decimal_assertion());
+    // Here, and only here, the compiler says which field's type can't be read.
+    let arrays = row.columns.iter().map(|column| {
+        let ty = &column.ty;
+        quote_spanned!(ty.span() => <#ty as ::barge::derive_support::FromColumn>::Array)
+    });
+    let bounds = assumed_bounds(&row.columns, "FromColumn");
     let schema = schema(&row);
     let from_batch = from_batch(&row);
     Ok(quote! {
         const _: () = {
-            #(#assertions)*
+            #(#decimals)*
+
+            struct __BargeArrays(#(#arrays),*);
 
             #[automatically_derived]
-            impl ::barge::derive_support::FromRow for #ident {
+            impl ::barge::derive_support::FromRow for #ident where #bounds {
                 #schema
                 #from_batch
             }
@@ -33,11 +41,12 @@ fn schema(row: &Row) -> TokenStream {
     });
     quote! {
         fn schema() -> ::barge::derive_support::arrow::datatypes::SchemaRef {
-            static SCHEMA: ::std::sync::LazyLock<::barge::derive_support::arrow::datatypes::SchemaRef> =
-                ::std::sync::LazyLock::new(|| {
-                    ::barge::derive_support::schema(::std::vec::Vec::from([#(#fields),*]))
-                });
-            ::std::sync::Arc::clone(&SCHEMA)
+            static __BARGE_SCHEMA: ::std::sync::OnceLock<
+                ::barge::derive_support::arrow::datatypes::SchemaRef
+            > = ::std::sync::OnceLock::new();
+            ::std::sync::Arc::clone(__BARGE_SCHEMA.get_or_init(|| {
+                ::barge::derive_support::schema(::std::vec::Vec::from([#(#fields),*]))
+            }))
         }
     }
 }
@@ -48,7 +57,7 @@ fn from_batch(row: &Row) -> TokenStream {
     let arrays: Vec<Ident> = (0..row.columns.len()).map(|index| local(&format!("column_{index}"))).collect();
     let bound = row.columns.iter().map(|column| {
         let (ty, name) = (&column.ty, &column.name);
-        quote_spanned!(ty.span() => ::barge::derive_support::bind::<#ty>(#batch, #name)?)
+        quote!(::barge::derive_support::bind::<#ty>(#batch, #name)?)
     });
     let read = row.columns.iter().zip(&arrays).map(|(column, array)| {
         let (ty, name, field) = (&column.ty, &column.name, &column.ident);

@@ -7,10 +7,12 @@ use syn::ext::IdentExt;
 use syn::meta::ParseNestedMeta;
 use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
-use syn::visit_mut::{self, VisitMut};
+use syn::visit::Visit;
+use syn::visit_mut::VisitMut;
 use syn::{
-    Attribute, Data, DeriveInput, Error, Field, Fields, GenericParam, Generics, Ident, Lifetime, LitInt,
-    LitStr, Result, Token, Type, TypeBareFn, TypeReference, Visibility, parenthesized,
+    Attribute, Data, DeriveInput, Error, Field, Fields, GenericArgument, GenericParam, Generics, Ident,
+    Lifetime, LitInt, LitStr, PathArguments, PathSegment, Result, Token, Type, TypeBareFn, Visibility,
+    parenthesized,
 };
 
 use crate::names::{RenameAll, sql_name};
@@ -31,6 +33,8 @@ pub(crate) struct Row {
 /// A field that is a column.
 pub(crate) struct Column {
     pub(crate) ident: Ident,
+    /// The field's type as written, with the struct's lifetimes.
+    pub(crate) own: Type,
     /// The field's type with every lifetime replaced by `'static`, so that it can be named outside the struct.
     pub(crate) ty: Type,
     pub(crate) name: String,
@@ -111,8 +115,14 @@ impl Row {
                 }
             };
             let Some(name) = name else { continue };
+            if inside_option(&field.ty).and_then(option_of).is_some() {
+                let message = format!(
+                    "field `{ident}` is an Option of an Option, but a column has only one NULL: take one away"
+                );
+                errors.say(field.ty.span(), message);
+            }
             names.push(span);
-            row.columns.push(Column { ident, ty: static_type(field.ty), name, attributes });
+            row.columns.push(Column { ident, ty: static_type(&field.ty), own: field.ty, name, attributes });
         }
         row.check_names(&names, &mut errors);
         errors.finish()?;
@@ -156,36 +166,39 @@ impl Column {
         quote!(::barge::derive_support::ColumnOptions { decimal: #decimal })
     }
 
-    /// Items that fail to compile where the field's type doesn't fit its attributes: tokens alone can't see through a type
-    /// alias.
-    pub(crate) fn assertions(&self) -> TokenStream {
-        let ty = &self.ty;
-        // Reading the constant makes the type's own assertions fail here, at the field.
-        let own = quote_spanned! { ty.span() =>
-            const _: ::core::primitive::bool = <#ty as ::barge::derive_support::ColumnType>::NULLABLE;
-        };
-        let decimal = self.attributes.decimal.map(|(span, ..)| {
-            let message = format!("`decimal` is for fields of type Decimal, which `{}` is not", self.ident);
-            quote_spanned! { span =>
-                const _: () = ::core::assert!(<#ty as ::barge::derive_support::ColumnType>::DECIMAL, #message);
-            }
-        });
-        quote!(#own #decimal)
+    /// An item that fails to compile where a `decimal` is none: tokens alone can't see through a type alias.
+    pub(crate) fn decimal_assertion(&self) -> Option<TokenStream> {
+        let (ty, (span, ..)) = (&self.ty, self.attributes.decimal?);
+        let message = format!("`decimal` is for fields of type Decimal, which `{}` is not", self.ident);
+        Some(quote_spanned! { span =>
+            const _: () = ::core::assert!(<#ty as ::barge::derive_support::ColumnType>::DECIMAL, #message);
+        })
     }
 
     /// Whether the type is written as an `Option`. An alias of one isn't seen.
     pub(crate) fn is_option(&self) -> bool {
-        let mut ty = &self.ty;
-        loop {
-            match ty {
-                Type::Group(group) => ty = &group.elem,
-                Type::Paren(paren) => ty = &paren.elem,
-                Type::Path(path) => {
-                    return path.path.segments.last().is_some_and(|segment| segment.ident == "Option");
-                }
-                _ => return false,
-            }
-        }
+        option_of(&self.ty).is_some()
+    }
+}
+
+/// The last part of the path, where the type is written as an `Option`.
+fn option_of(ty: &Type) -> Option<&PathSegment> {
+    match ty {
+        // A type from a macro's `ty` fragment comes in a group.
+        Type::Group(group) => option_of(&group.elem),
+        Type::Paren(paren) => option_of(&paren.elem),
+        Type::Path(path) => path.path.segments.last().filter(|segment| segment.ident == "Option"),
+        _ => None,
+    }
+}
+
+fn inside_option(ty: &Type) -> Option<&Type> {
+    match &option_of(ty)?.arguments {
+        PathArguments::AngleBracketed(arguments) => match arguments.args.first()? {
+            GenericArgument::Type(inner) => Some(inner),
+            _ => None,
+        },
+        _ => None,
     }
 }
 
@@ -356,7 +369,42 @@ fn refuse_parameters(input: &DeriveInput, derive: &str, errors: &mut Errors) {
     }
 }
 
-fn static_type(mut ty: Type) -> Type {
+/// The bounds that let a derive's code name the columns' methods.
+///
+/// Where a field's type can't be a column, one place in the code says so, and everything else assumes these bounds: the user
+/// reads one error a field and not one for each use. A bound without parameters would itself be an error where it
+/// doesn't hold; with a lifetime in front it is one only to those who use the row.
+pub(crate) fn assumed_bounds(columns: &[Column], column_trait: &str) -> TokenStream {
+    let column_trait = Ident::new(column_trait, Span::call_site());
+    let bounds = columns
+        .iter()
+        .filter_map(|column| assumed(&column.own))
+        .map(|ty| quote!(for<'__barge> #ty: ::barge::derive_support::#column_trait));
+    quote!(#(#bounds,)*)
+}
+
+/// The type, or the one it refers to, from which its being a column follows and which has no lifetime.
+fn assumed(ty: &Type) -> Option<&Type> {
+    struct HasLifetime(bool);
+
+    impl Visit<'_> for HasLifetime {
+        fn visit_lifetime(&mut self, lifetime: &Lifetime) {
+            self.0 |= lifetime.ident != "static";
+        }
+    }
+
+    let mut has_lifetime = HasLifetime(false);
+    has_lifetime.visit_type(ty);
+    match ty {
+        _ if !has_lifetime.0 => Some(ty),
+        Type::Reference(reference) => assumed(&reference.elem),
+        Type::Group(group) => assumed(&group.elem),
+        Type::Paren(paren) => assumed(&paren.elem),
+        _ => assumed(inside_option(ty)?),
+    }
+}
+
+fn static_type(ty: &Type) -> Type {
     struct ToStatic;
 
     impl VisitMut for ToStatic {
@@ -364,17 +412,12 @@ fn static_type(mut ty: Type) -> Type {
             lifetime.ident = Ident::new("static", lifetime.ident.span());
         }
 
-        fn visit_type_reference_mut(&mut self, reference: &mut TypeReference) {
-            let span = reference.and_token.span;
-            reference.lifetime.get_or_insert_with(|| Lifetime::new("'static", span));
-            visit_mut::visit_type_reference_mut(self, reference);
-        }
-
         fn visit_type_bare_fn_mut(&mut self, _: &mut TypeBareFn) {
             // No column type; its own lifetimes would make nonsense of the message about that.
         }
     }
 
+    let mut ty = ty.clone();
     ToStatic.visit_type_mut(&mut ty);
     ty
 }

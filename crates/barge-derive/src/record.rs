@@ -4,9 +4,9 @@ use proc_macro2::{Span, TokenStream};
 use quote::{format_ident, quote, quote_spanned};
 use syn::ext::IdentExt;
 use syn::spanned::Spanned;
-use syn::{DeriveInput, Ident, Index, Result};
+use syn::{DeriveInput, Ident, Index, Result, Type};
 
-use crate::input::{Column, Errors, Row, local};
+use crate::input::{Column, Errors, Row, assumed_bounds, local};
 use crate::names::RenameAll;
 
 pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
@@ -17,19 +17,16 @@ pub(crate) fn derive(input: DeriveInput) -> Result<TokenStream> {
     errors.finish()?;
 
     let columns = format_ident!("__BargeColumns");
-    let table = format_ident!("__BARGE_TABLE");
     let assertions = row.columns.iter().map(|column| {
-        let (own, role) = (column.assertions(), role_assertion(column));
-        quote!(#own #role)
+        let (decimal, role) = (column.decimal_assertion(), role_assertion(column));
+        quote!(#decimal #role)
     });
     let columns_type = columns_type(&row, &columns);
-    let table_static = table_static(&row, &table);
-    let implementation = implementation(&row, &columns, &table);
+    let implementation = implementation(&row, &columns);
     Ok(quote! {
         const _: () = {
             #(#assertions)*
             #columns_type
-            #table_static
             #implementation
         };
     })
@@ -120,7 +117,7 @@ fn check_column(row: &Row, column: &Column, errors: &mut Errors) {
 /// Whether the type is written as one of the timestamps; of any other type the trait bound speaks.
 fn is_timestamp(column: &Column) -> bool {
     match &column.ty {
-        syn::Type::Path(path) => path
+        Type::Path(path) => path
             .path
             .segments
             .last()
@@ -157,13 +154,15 @@ fn columns_type(row: &Row, columns: &Ident) -> TokenStream {
     let visibility = &row.visibility;
     let (rows, formatter) = (local("rows"), local("formatter"));
     let name = format!("columns of {}", row.ident.unraw());
+    let bounds = assumed_bounds(&row.columns, "ToColumn");
+    // Here, and only here, the compiler says which field's type can't be a column.
     let builders = row.columns.iter().map(|column| {
         let ty = &column.ty;
         quote_spanned!(ty.span() => <#ty as ::barge::derive_support::ToColumn>::Builder)
     });
     let empty = row.columns.iter().map(|column| {
         let (ty, options) = (&column.ty, column.options());
-        quote_spanned!(ty.span() => ::barge::derive_support::builder::<#ty>(#options, #rows))
+        quote!(::barge::derive_support::builder::<#ty>(#options, #rows))
     });
     let index = (0..row.columns.len()).map(Index::from);
     quote! {
@@ -178,7 +177,7 @@ fn columns_type(row: &Row, columns: &Ident) -> TokenStream {
         }
 
         #[automatically_derived]
-        impl ::barge::derive_support::Columns for #columns {
+        impl ::barge::derive_support::Columns for #columns where #bounds {
             fn with_capacity(#rows: ::core::primitive::usize) -> Self {
                 Self(#(#empty),*)
             }
@@ -192,7 +191,8 @@ fn columns_type(row: &Row, columns: &Ident) -> TokenStream {
     }
 }
 
-fn table_static(row: &Row, table: &Ident) -> TokenStream {
+/// The method that makes the table, once.
+fn table(row: &Row) -> TokenStream {
     let name = match (&row.schema, &row.table) {
         (Some(schema), Some(name)) => quote!(::barge::derive_support::TableName::in_schema(#schema, #name)),
         (_, name) => quote!(::barge::derive_support::TableName::new(#name)),
@@ -205,10 +205,13 @@ fn table_static(row: &Row, table: &Ident) -> TokenStream {
         }
     });
     quote! {
-        static #table: ::std::sync::LazyLock<::barge::derive_support::Table> =
-            ::std::sync::LazyLock::new(|| {
+        fn table() -> &'static ::barge::derive_support::Table {
+            static __BARGE_TABLE: ::std::sync::OnceLock<::barge::derive_support::Table> =
+                ::std::sync::OnceLock::new();
+            __BARGE_TABLE.get_or_init(|| {
                 ::barge::derive_support::table(#name, ::std::vec::Vec::from([#(#columns),*]))
-            });
+            })
+        }
     }
 }
 
@@ -228,21 +231,26 @@ fn role(column: &Column) -> Ident {
     Ident::new(role, Span::call_site())
 }
 
-fn implementation(row: &Row, columns: &Ident, table: &Ident) -> TokenStream {
+fn implementation(row: &Row, columns: &Ident) -> TokenStream {
     let ident = &row.ident;
-    let (parameters, arguments, bounds) = row.generics.split_for_impl();
+    let bounds = assumed_bounds(&row.columns, "ToColumn");
+    let mut generics = row.generics.clone();
+    generics.make_where_clause();
+    let (parameters, arguments, where_clause) = generics.split_for_impl();
+    let own_bounds = where_clause.map(|clause| clause.predicates.iter());
+    let own_bounds = own_bounds.into_iter().flatten();
+    let table = table(row);
     let (builders, error) = (local("columns"), local("error"));
     let index: Vec<Index> = (0..row.columns.len()).map(Index::from).collect();
+    let types: Vec<&Type> = row.columns.iter().map(|column| &column.own).collect();
     let fields: Vec<&Ident> = row.columns.iter().map(|column| &column.ident).collect();
     let names = row.columns.iter().map(|column| &column.name);
     quote! {
         #[automatically_derived]
-        impl #parameters ::barge::derive_support::Record for #ident #arguments #bounds {
+        impl #parameters ::barge::derive_support::Record for #ident #arguments where #(#own_bounds,)* #bounds {
             type Columns = #columns;
 
-            fn table() -> &'static ::barge::derive_support::Table {
-                &#table
-            }
+            #table
 
             #[inline]
             fn append(
@@ -252,15 +260,18 @@ fn implementation(row: &Row, columns: &Ident, table: &Ident) -> TokenStream {
                 // All fields are checked before any is appended: a row is appended whole or not at all.
                 #(
                     if let ::core::result::Result::Err(#error) =
-                        ::barge::derive_support::ToColumn::check(&self.#fields, &#builders.#index)
+                        <#types as ::barge::derive_support::ToColumn>::check(&self.#fields, &#builders.#index)
                     {
                         return ::core::result::Result::Err(
-                            ::barge::derive_support::refused(#error, &#table, #names),
+                            ::barge::derive_support::refused::<Self>(#error, #names),
                         );
                     }
                 )*
                 ::core::result::Result::Ok(
-                    0 #(+ ::barge::derive_support::ToColumn::append(&self.#fields, &mut #builders.#index))*
+                    0 #(+ <#types as ::barge::derive_support::ToColumn>::append(
+                        &self.#fields,
+                        &mut #builders.#index,
+                    ))*
                 )
             }
         }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, SchemaRef};
 use barge_core::{Error, ErrorKind, Result};
 
+use crate::source::DeadLetter;
+
 /// A file's format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -112,7 +114,7 @@ impl fmt::Display for Compression {
 }
 
 /// Gives the types of a table that a dead letter names, or `None` where the table is unknown.
-pub type TableSchemas = Arc<dyn Fn(&str) -> Option<SchemaRef> + Send + Sync>;
+pub type TableSchemas = Arc<dyn Fn(&DeadLetter) -> Option<SchemaRef> + Send + Sync>;
 
 /// How a file is read. [`ReadOptions::default`] suits most files.
 #[derive(Clone)]

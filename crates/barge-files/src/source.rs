@@ -44,6 +44,8 @@ pub struct Chunk {
 /// The table and operation that dead letters are meant for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DeadLetter {
+    /// The schema the table lives in, where the letter has one.
+    pub schema: Option<Arc<str>>,
     /// The table's name, as the letter has it.
     pub table: Arc<str>,
     /// The operation's name, as the letter has it: `insert`, `upsert`, …
@@ -113,6 +115,9 @@ pub struct RejectedLine {
     /// The line's text: at most [`RejectedLine::RAW_BYTES_MAX`] bytes, the rest replaced by `…`; bytes that are not UTF-8
     /// by `U+FFFD`. Empty for Parquet and Arrow IPC.
     pub raw: String,
+    /// The line's values as text, by column, where it was divided into the columns; `None` in a value's place for NULL. Only for
+    /// CSV, and only where they take no more bytes than `raw` may; else empty.
+    pub values: Vec<(String, Option<String>)>,
     /// Why. The message names the file, line, column and value, and what was expected.
     pub error: Error,
 }

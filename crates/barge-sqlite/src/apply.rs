@@ -36,6 +36,9 @@ pub(crate) struct Plan {
     needs_savepoint: bool,
     has_triggers: bool,
     is_view: bool,
+    /// Whether an update sets a column of a unique index. SQLite updates in the order of row ids, not of arrival, so that one
+    /// row could take a value which a later one releases.
+    moves_unique_values: bool,
     /// Whether keys never repeat, so that the next is not only above those in the table.
     autoincrement: bool,
 }
@@ -72,7 +75,10 @@ impl Connection {
         };
         // A trigger may keep a row out, and a view counts nothing: only row by row is it known which. Where the row ids are used up
         // only SQLite can draw a free one.
-        if step.outcomes && (plan.has_triggers || plan.is_view) || matches!(keys, Keys::UsedUp) {
+        let one_by_one = step.outcomes && (plan.has_triggers || plan.is_view)
+            || matches!(keys, Keys::UsedUp)
+            || plan.moves_unique_values && step.batch.num_rows() > 1;
+        if one_by_one {
             let batch = plan.bind(&step.batch, None)?;
             return self.apply_one_by_one(plan, &batch, step);
         }
@@ -80,8 +86,7 @@ impl Connection {
         let batch = plan.bind(&step.batch, keys.as_ref())?;
         let rows = step.batch.num_rows();
         let mut statements = 1;
-        let wants_match = (step.outcomes && plan.target.operation != Operation::Insert)
-            || (plan.is_view && plan.target.operation != Operation::Insert);
+        let wants_match = step.outcomes || plan.is_view;
         let matched = match &plan.matching {
             Some(matching) if wants_match => {
                 statements += 1;
@@ -395,6 +400,18 @@ impl Connection {
     }
 }
 
+fn moves_unique_values(target: &Target) -> bool {
+    let assigned = |column: &Option<String>| match column {
+        Some(column) => {
+            target.assigned().any(|index| target.columns[index].name().eq_ignore_ascii_case(column))
+        }
+        // An expression may look at any column.
+        None => true,
+    };
+    target.operation == Operation::Update
+        && target.description.unique.iter().any(|unique| unique.columns.iter().any(assigned))
+}
+
 /// The keys that a step's rows get.
 enum Keys {
     /// SQLite may draw them, nobody asks which.
@@ -438,8 +455,10 @@ impl Plan {
             let sql = creation_sql(&connection.inner, target.table()).unwrap_or_default();
             sql.to_ascii_uppercase().contains("ON CONFLICT")
         };
+        let rowid =
+            if target.operation == Operation::Delete { connection.rowid_name(description) } else { None };
         let batch = connection.batch_table(target.columns.len())?;
-        let write = connection.prepare(&statements::write(target, &batch, or_abort)).map_err(named)?;
+        let write = connection.prepare(&statements::write(target, &batch, or_abort, rowid)).map_err(named)?;
         let matching = match target.operation {
             Operation::Insert => None,
             _ => Some(connection.prepare(&statements::matching(target, &batch)).map_err(named)?),
@@ -469,6 +488,7 @@ impl Plan {
                 || (cascades && matches!(target.operation, Operation::Delete | Operation::Update)),
             has_triggers,
             is_view: description.kind == TableKind::View,
+            moves_unique_values: moves_unique_values(&target),
             autoincrement,
             target: Arc::clone(target),
         })

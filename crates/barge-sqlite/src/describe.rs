@@ -94,6 +94,15 @@ impl Connection {
         })
     }
 
+    /// A name by which a table's row ids can be reached: one that no column has. `None` where it has no row ids.
+    pub(crate) fn rowid_name(&self, description: &Description) -> Option<&'static str> {
+        let name = &description.name;
+        let sql = "SELECT 1 FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE
+                   AND schema = coalesce(?2, schema) COLLATE NOCASE AND type = 'table' AND wr = 0";
+        self.inner.query_row(sql, params![name.name(), name.schema()], |_| Ok(())).ok()?;
+        ["rowid", "_rowid_", "oid"].into_iter().find(|name| description.column(name).is_none())
+    }
+
     fn columns(&self, schema: &str, table: &str) -> Result<(Vec<DescribedColumn>, Vec<String>)> {
         let sql = "SELECT name, type, \"notnull\", dflt_value, pk, hidden FROM pragma_table_xinfo(?1, ?2)
                    WHERE hidden <> 1 ORDER BY cid";

@@ -198,7 +198,11 @@ pub(crate) fn each_batch(
 }
 
 /// Has SQLite look, while a query runs, whether it was given up. Ends when dropped.
-struct Watch(*mut ffi::sqlite3, Arc<AtomicBool>);
+struct Watch {
+    connection: *mut ffi::sqlite3,
+    /// What the handler looks at.
+    _given_up: Arc<AtomicBool>,
+}
 
 impl Watch {
     fn start(connection: &Connection, given_up: &Arc<AtomicBool>) -> Self {
@@ -211,13 +215,13 @@ impl Watch {
         let pointer = Arc::as_ptr(&flag).cast_mut().cast();
         // SAFETY: the connection is open; the flag is held by the watch.
         unsafe { ffi::sqlite3_progress_handler(connection.raw(), CANCEL_INTERVAL, Some(look), pointer) };
-        Watch(connection.raw(), flag)
+        Watch { connection: connection.raw(), _given_up: flag }
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         // SAFETY: the watch ends within the command that started it, on the connection's thread.
-        unsafe { ffi::sqlite3_progress_handler(self.0, 0, None, std::ptr::null_mut()) };
+        unsafe { ffi::sqlite3_progress_handler(self.connection, 0, None, std::ptr::null_mut()) };
     }
 }

@@ -74,10 +74,7 @@ impl Statement {
     ///
     /// # Safety
     /// `db` must be an open connection of this thread that outlives the statement.
-    pub(crate) unsafe fn prepare<'a>(
-        db: *mut ffi::sqlite3,
-        sql: &'a str,
-    ) -> Result<(Option<Self>, &'a str), Failure> {
+    pub(crate) unsafe fn prepare(db: *mut ffi::sqlite3, sql: &str) -> Result<(Option<Self>, &str), Failure> {
         let Ok(length) = c_int::try_from(sql.len()) else {
             return Err(Failure {
                 code: ffi::SQLITE_TOOBIG,

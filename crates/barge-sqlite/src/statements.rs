@@ -6,11 +6,11 @@
 use barge_core::record::quote;
 use barge_core::store::{Operation, Target};
 
-/// The statement that writes a step.
+/// The statement that writes a step. `rowid` is the name by which the table's row ids can be reached, where it has them.
 ///
 /// `OR ABORT` overrules conflict clauses of the table's own, which might drop rows or end the transaction. It would overrule
 /// those in its triggers as well: see [`Plan`](crate::apply::Plan).
-pub(crate) fn write(target: &Target, batch: &str, or_abort: bool) -> String {
+pub(crate) fn write(target: &Target, batch: &str, or_abort: bool, rowid: Option<&str>) -> String {
     let or_abort = if or_abort { " OR ABORT" } else { "" };
     let table = target.table().quoted();
     match target.operation {
@@ -35,14 +35,22 @@ pub(crate) fn write(target: &Target, batch: &str, or_abort: bool) -> String {
             let equal = key_equal(target);
             format!("UPDATE{or_abort} {table} AS t SET {assignments} FROM {batch}(?1) AS b WHERE {equal}")
         }
-        Operation::Delete => {
-            let cells = list(target.key.iter().copied(), |index| format!("c{index}"));
-            let key = match target.key.as_slice() {
-                [index] => name(target, *index),
-                _ => format!("({})", key_list(target)),
-            };
-            format!("DELETE FROM {table} WHERE {key} IN (SELECT {cells} FROM {batch}(?1))")
-        }
+        Operation::Delete => match (target.key.as_slice(), rowid) {
+            (&[only], _) => {
+                let key = name(target, only);
+                format!("DELETE FROM {table} WHERE {key} IN (SELECT c{only} FROM {batch}(?1))")
+            }
+            // With statistics, SQLite may search (a, b) IN (…) by a alone and go through all rows of an a.
+            (_, Some(rowid)) => {
+                let found = format!("{batch}(?1) AS b CROSS JOIN {table} AS t ON {}", key_equal(target));
+                format!("DELETE FROM {table} WHERE {rowid} IN (SELECT t.{rowid} FROM {found})")
+            }
+            (key, None) => {
+                let cells = list(key.iter().copied(), |index| format!("c{index}"));
+                let key = key_list(target);
+                format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {cells} FROM {batch}(?1))")
+            }
+        },
     }
 }
 

@@ -155,7 +155,7 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<(i64, bool)> {
         b"Z" | b"z" | b" UTC" => Some((local, true)),
         [sign @ (b'+' | b'-'), offset @ ..] => {
             let minutes = match offset {
-                [hours @ ..] if hours.len() == 2 => number(hours)? * 60,
+                hours if hours.len() == 2 => number(hours)? * 60,
                 [hours @ .., a, b] if hours.len() == 2 => number(hours)? * 60 + number(&[*a, *b])?,
                 [hours @ .., b':', a, b] if hours.len() == 2 => number(hours)? * 60 + number(&[*a, *b])?,
                 _ => return None,

@@ -6,7 +6,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use chrono::{DateTime, NaiveDateTime, Utc};
 
 use super::value::{ColumnBuilder, ColumnOptions, ToColumn, invalid};
-use super::{Column, Table, TableName};
+use super::{Column, Record, Table, TableName};
 use crate::Error;
 
 /// A type that `created_at` and `updated_at` can fill in.
@@ -56,8 +56,8 @@ pub fn schema(fields: Vec<Field>) -> SchemaRef {
 
 /// A value that its column can't hold.
 #[cold]
-pub fn refused(error: Error, table: &Table, column: &str) -> Error {
-    error.with_table(table.name().to_string()).with_column(column)
+pub fn refused<R: Record>(error: Error, column: &str) -> Error {
+    error.with_table(R::table().name().to_string()).with_column(column)
 }
 
 /// A value that its field can't hold.

@@ -5,9 +5,12 @@
 //! row is appended whole or not at all.
 
 mod builders;
+mod decimals;
+mod json;
 mod nested;
 mod read;
 mod scalars;
+mod times;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,9 +19,9 @@ use arrow::array::{Array, ArrayRef, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, TimeUnit};
 
 pub use builders::{ColumnBuilder, DecimalBuilder, JsonBuilder, TextBuilder};
+pub use decimals::DecimalArray;
 pub use nested::{FixedListBuilder, ListBuilder, ListElement};
 pub use read::{bind, column_field};
-pub use scalars::DecimalArray;
 
 use crate::record::{Role, Table};
 use crate::{Error, ErrorKind, Result};

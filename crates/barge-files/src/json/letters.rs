@@ -6,7 +6,8 @@
 //!
 //! `barge` is the version of this layout; what `error` holds is for people and not read. `row` has one key a column. Any type
 //! may be written as a string: bytes as `"\\x00ff"`, decimals, `"NaN"`, `"inf"` and `"-inf"` have to be. A
-//! column of JSON holds its value as it stands, not a string of JSON.
+//! column of JSON holds its value as it stands, not a string of JSON. `schema` may say where the table is. A letter without
+//! `row` stands for a line that could not be divided into columns: it is rejected again.
 //!
 //! A chunk has letters of one table, one operation and one set of columns, so that a partial update stays one.
 
@@ -34,12 +35,14 @@ pub(super) struct Letter<'a> {
     barge: u64,
     #[serde(borrow)]
     table: Cow<'a, str>,
+    #[serde(borrow, default)]
+    schema: Option<Cow<'a, str>>,
     #[serde(borrow)]
     operation: Cow<'a, str>,
     #[serde(rename = "error")]
     _error: IgnoredAny,
-    #[serde(borrow)]
-    pub(super) row: &'a RawValue,
+    #[serde(borrow, default)]
+    row: Option<&'a RawValue>,
 }
 
 impl<'a> Letter<'a> {
@@ -58,6 +61,12 @@ impl<'a> Letter<'a> {
         }
         Ok(letter)
     }
+
+    /// The row as it is written, or why there is none.
+    pub(super) fn row(&self) -> Result<&'a str, String> {
+        let row = self.row.map(RawValue::get);
+        row.ok_or_else(|| "the letter has no row: correct the line that it stands for, and load that".into())
+    }
 }
 
 /// Whether a line is a dead letter, of whatever version.
@@ -71,7 +80,7 @@ pub(super) struct Letters {
     options: ReadOptions,
     current: Option<DeadLetter>,
     told: Vec<Option<Column>>,
-    schemas: HashMap<Arc<str>, Option<SchemaRef>>,
+    schemas: HashMap<(Option<Arc<str>>, Arc<str>), Option<SchemaRef>>,
 }
 
 impl Letters {
@@ -86,9 +95,11 @@ impl Letters {
 
     /// Whether a letter has the table and operation of those before it.
     pub(super) fn is_current(&self, letter: &Letter<'_>) -> bool {
-        let same =
-            |current: &DeadLetter| *current.table == *letter.table && *current.operation == *letter.operation;
-        self.current.as_ref().is_some_and(same)
+        self.current.as_ref().is_some_and(|current| {
+            *current.table == *letter.table
+                && *current.operation == *letter.operation
+                && current.schema.as_deref() == letter.schema.as_deref()
+        })
     }
 
     /// Starts on letters of another table, operation, or set of columns.
@@ -96,13 +107,18 @@ impl Letters {
     /// # Errors
     /// `Unsupported`: text cannot be read as the type of one of the table's columns.
     pub(super) fn begin(&mut self, letter: &Letter<'_>, names: &[String]) -> Result<()> {
-        let table: Arc<str> = letter.table.as_ref().into();
-        let ask = || self.options.tables.as_ref().and_then(|tables| tables(&table));
-        let known = self.schemas.entry(table.clone()).or_insert_with(ask);
+        let letter = DeadLetter {
+            schema: letter.schema.as_deref().map(Into::into),
+            table: letter.table.as_ref().into(),
+            operation: letter.operation.as_ref().into(),
+        };
+        let table = (letter.schema.clone(), letter.table.clone());
+        let ask = || self.options.tables.as_ref().and_then(|tables| tables(&letter));
+        let known = self.schemas.entry(table).or_insert_with(ask);
         let schema = known.as_ref().or(self.options.schema.as_ref());
         self.told = told_columns(names, schema.map(AsRef::as_ref), &self.options)
-            .map_err(|error| error.context(format!("{}, letters for table {table}", self.file)))?;
-        self.current = Some(DeadLetter { table, operation: letter.operation.as_ref().into() });
+            .map_err(|error| error.context(format!("{}, letters for table {}", self.file, letter.table)))?;
+        self.current = Some(letter);
         Ok(())
     }
 

@@ -179,9 +179,9 @@ impl JsonReader {
             && self.rejected.len() < self.options.batch_rows
         {
             let Some(line) = self.lines.next() else { break };
-            let pushed = match self.lines.text(&line).and_then(Letter::parse) {
-                Ok(letter) => {
-                    let row = letter.row.get();
+            let letter = self.lines.text(&line).and_then(Letter::parse);
+            let pushed = match letter.and_then(|letter| Ok((letter.row()?, letter))) {
+                Ok((row, letter)) => {
                     let fits = letters.is_current(&letter) && self.keys.is_exactly(row);
                     if !fits && self.cells.rows() > 0 {
                         self.lines.unread(&line);

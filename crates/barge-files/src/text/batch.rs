@@ -8,7 +8,7 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use barge_core::{Error, ErrorKind, Result};
 
-use super::cells::Cells;
+use super::cells::{Cells, Tag};
 use super::convert::{Conversion, Rejects, Syntax};
 use super::infer::infer;
 use super::kind::Column;
@@ -71,10 +71,30 @@ impl Columns {
             let reason = wrong.explain(column, cells.get(row, index).1);
             let fault =
                 Fault { column: Some(column.field.name()), kind: ErrorKind::InvalidValue, reason: &reason };
-            rejected.push(fault.reject(file, place.line, place.row, text));
+            let mut line = fault.reject(file, place.line, place.row, text);
+            if syntax == Syntax::Csv {
+                line.values = self.values(cells, row);
+            }
+            rejected.push(line);
         }
         rejected.sort_by_key(|rejected| rejected.row);
         Ok(Chunk { batch, lines, rejected, dead_letter: None })
+    }
+}
+
+impl Columns {
+    /// A row's values as text, if they are not too large to be kept.
+    fn values(&self, cells: &Cells, row: usize) -> Vec<(String, Option<String>)> {
+        if cells.bytes_of(&(row..row + 1)) > RejectedLine::RAW_BYTES_MAX {
+            return Vec::new();
+        }
+        let value = |(index, column): (usize, &Column)| {
+            let (tag, bytes) = cells.get(row, index);
+            let text = std::str::from_utf8(bytes).ok()?;
+            Some((column.field.name().clone(), (tag != Tag::Null).then(|| text.to_owned())))
+        };
+        // Without one value, for it is not text, the others are no row.
+        self.columns.iter().enumerate().map(value).collect::<Option<_>>().unwrap_or_default()
     }
 }
 
@@ -98,6 +118,7 @@ impl Fault<'_> {
             row,
             column: self.column.map(str::to_owned),
             raw: bounded(raw),
+            values: Vec::new(),
             error: Error::new(self.kind, format!("{place}: {}", self.reason)),
         }
     }

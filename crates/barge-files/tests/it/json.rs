@@ -117,7 +117,8 @@ fn dead_letters_come_by_table_operation_and_columns() {
         letter("notes", "update", r#"{"id": "x"}"#),
     ]
     .concat();
-    let options = ReadOptions { tables: Some(Arc::new(tables)), ..ReadOptions::default() };
+    let options =
+        ReadOptions { tables: Some(Arc::new(|letter| tables(&letter.table))), ..ReadOptions::default() };
     let mut source = Source::from_reader("dead.jsonl", Cursor::new(content), &options).unwrap();
     assert_eq!(source.dead_letter().map(|letter| &*letter.operation), Some("insert"));
     let mut seen = Vec::new();
@@ -141,6 +142,27 @@ fn dead_letters_come_by_table_operation_and_columns() {
             "update notes [\"id\"] 1 Range { first: 7, rows: 1 } []",
         ]
     );
+}
+
+#[test]
+fn a_letter_may_name_a_schema_and_lack_its_row() {
+    let letter = |schema: &str, row: &str| {
+        format!("{{\"barge\":1,\"table\":\"notes\",{schema}\"operation\":\"insert\",\"error\":\"e\"{row}}}\n")
+    };
+    let content = [
+        letter("", ",\"text\":\"1,2,3\""),
+        letter("", ",\"row\":{\"id\":1}"),
+        letter("\"schema\":\"app\",", ",\"row\":{\"id\":2}"),
+    ]
+    .concat();
+    let options = ReadOptions::default();
+    let mut source = Source::from_reader("dead.jsonl", Cursor::new(content), &options).unwrap();
+    let first = source.next_chunk().unwrap().unwrap();
+    assert_eq!((first.batch.num_rows(), first.rejected.len()), (1, 1));
+    assert!(first.rejected[0].error.to_string().contains("line 1: the letter has no row"));
+    assert_eq!(first.dead_letter.unwrap().schema, None);
+    let second = source.next_chunk().unwrap().unwrap();
+    assert_eq!(second.dead_letter.unwrap().schema.as_deref(), Some("app"));
 }
 
 #[test]

@@ -32,11 +32,6 @@ impl BoundBatch {
         self.range.set((row, row + 1));
     }
 
-    /// Shows all rows again.
-    pub(crate) fn show_all(&self, rows: usize) {
-        self.range.set((0, rows));
-    }
-
     /// The row that a statement read last: where an insert failed, the row it failed on.
     pub(crate) fn last_row(&self) -> usize {
         self.last.get()

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, ListArray};
+use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef};
+use barge_core::record::is_json;
 use barge_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
@@ -44,6 +45,18 @@ fn array_of(field: &FieldRef, values: &[Option<&Json>]) -> Result<ArrayRef> {
             let nulls = NullBuffer::from_iter(values.iter().map(Option::is_some));
             Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), *length, items, Some(nulls))?))
         }
+        _ if is_json(field) => {
+            // Every element is a document; a null is one too, unless the list can hold NULL.
+            let documents: StringArray = values
+                .iter()
+                .map(|value| match value {
+                    Some(value) => Some(value.to_string()),
+                    None if field.is_nullable() => None,
+                    None => Some(Json::Null.to_string()),
+                })
+                .collect();
+            Ok(Arc::new(documents))
+        }
         _ => {
             let mut reader = ColumnReader::new(Arc::clone(field))?;
             for value in values {
@@ -55,7 +68,6 @@ fn array_of(field: &FieldRef, values: &[Option<&Json>]) -> Result<ArrayRef> {
 }
 
 /// The elements of all lists, one after another, and the lists' lengths.
-#[expect(clippy::type_complexity, reason = "named nowhere else")]
 fn flat<'a>(values: &[Option<&'a Json>]) -> Result<(Vec<Option<&'a Json>>, Vec<usize>), &'a Json> {
     let (mut items, mut lengths) = (Vec::new(), Vec::with_capacity(values.len()));
     for value in values {
