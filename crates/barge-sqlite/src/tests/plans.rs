@@ -53,13 +53,16 @@ async fn the_batch_is_outside_and_the_target_is_searched_by_its_key() {
             let store = memory(&statements).await;
             for operation in [Operation::Upsert, Operation::InsertIfAbsent, Operation::Delete] {
                 let target = target(&store, "t", operation, &rows, &key).await.unwrap();
-                for sql in [
-                    write(&target, &batch_name(&target), true, None).unwrap(),
-                    matching(&target, &batch_name(&target)),
-                ] {
+                let without_rowid = create.ends_with("WITHOUT ROWID");
+                let rowid = (operation == Operation::Delete && !without_rowid).then_some("rowid");
+                // Without row ids, SQLite may make a list a column: each is one more scan, not one a row.
+                let lists = if operation == Operation::Delete && without_rowid { key.len() } else { 1 };
+                let written = write(&target, &batch_name(&target), true, rowid).map(|sql| (sql, lists));
+                for (sql, scans) in written.into_iter().chain([(matching(&target, &batch_name(&target)), 1)])
+                {
                     let (plan, program) = explain(&store, sql.clone(), target.columns.len()).await;
                     let batch_scans = plan.iter().filter(|line| line.contains("VIRTUAL TABLE")).count();
-                    assert_eq!(batch_scans, 1, "{sql}\n{plan:#?}");
+                    assert!((1..=scans).contains(&batch_scans), "{sql}\n{plan:#?}");
                     let target_lines: Vec<&String> =
                         plan.iter().filter(|line| line.contains(" t ") || line.ends_with(" t")).collect();
                     assert!(

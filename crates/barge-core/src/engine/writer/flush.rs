@@ -442,7 +442,9 @@ impl Replay<'_> {
     /// Whether a later row of the flush names the same key.
     fn is_named_later(&mut self, failed: &Deferred) -> bool {
         let arrival = self.parts[failed.part].arrivals[failed.row as usize];
-        let Some(table) = self.keys.iter().position(|keys| keys.parts.contains(&failed.part)) else { return false };
+        let Some(table) = self.keys.iter().position(|keys| keys.parts.contains(&failed.part)) else {
+            return false;
+        };
         let keys = &self.keys[table];
         let Some(id) = self.ids(failed.part).map(|ids| ids[failed.row as usize]) else {
             // Keys that can't be compared: only a lone operation without a key is safe to move.
