@@ -96,9 +96,8 @@ impl Progress {
     }
 
     fn draw(&self, bar: &ProgressBar) {
-        bar.set_message(self.rows_and_time());
         bar.set_position(self.bytes.load(Ordering::Relaxed));
-        bar.tick();
+        bar.set_message(self.rows_and_time());
     }
 
     fn line(&self) -> String {
