@@ -4,7 +4,9 @@
 //! statements a batch, never one a row, and hands every row its own outcome.
 //!
 //! ```
+//! use barge::record::batch_of;
 //! use barge::{FromRow, Outcome, Record};
+//! use chrono::{DateTime, Utc};
 //!
 //! #[derive(Record, FromRow)]
 //! #[record(table = "tasks")]
@@ -13,7 +15,15 @@
 //!     id: i64,
 //!     task_type: String,
 //!     status: String,
+//!     data: serde_json::Value,
+//!     #[record(created_at)]
+//!     created_at: Option<DateTime<Utc>>, // filled by the writer where it is None; never overwritten by an upsert
 //! }
+//! # impl Task {
+//! #     fn new(id: i64) -> Self {
+//! #         Task { id, task_type: "email".into(), status: "PENDING".into(), data: serde_json::json!({}), created_at: None }
+//! #     }
+//! # }
 //!
 //! /// A partial update: the key, and the columns that change. Fields may be borrowed.
 //! #[derive(Record)]
@@ -26,22 +36,40 @@
 //!
 //! # #[tokio::main]
 //! # async fn main() -> barge::Result<()> {
-//! let db = barge::open("sqlite::memory:").await?;
+//! let db = barge::open("sqlite::memory:").await?; // or sqlite:tasks.db
 //! db.create_table::<Task>().await?;
+//! # let tasks: Vec<Task> = (0..5_000).map(Task::new).collect();
+//! # let more_tasks: Vec<Task> = (5_000..6_000).map(Task::new).collect();
+//! # let one_more = Task::new(7);
 //!
-//! let writer = db.writer().max_rows(1_000).start(); // one writer, any number of tables; cheap to clone and share
-//! for id in 0..10_000 {
-//!     let task = Task { id, task_type: "email".into(), status: "PENDING".into() };
-//!     let _ = writer.insert(&task).await?; // buffered; waits while the buffer is full
+//! // Rows that come one by one go through a writer. One takes any number of tables, and is cheap to clone and share.
+//! let writer = db.writer().max_rows(1_000).start();
+//! for task in &tasks {
+//!     writer.insert(task).await?; // buffered; waits while the buffer is full
 //! }
-//! let receipt = writer.update(&TaskDone { id: 7, status: "COMPLETED" }).await?;
-//! assert_eq!(receipt.await?, Outcome::Updated); // this row's outcome, or its error
+//! let receipt = writer.upsert(&one_more).await?;
+//! assert_eq!(receipt.await?, Outcome::Updated); // a receipt: this row's outcome, or its error
+//! writer.update(&TaskDone { id: 7, status: "COMPLETED" }).await?;
 //! let report = writer.close().await?; // flushes, then accounts for every row
-//! assert_eq!(report.into_result()?.committed, 10_001);
+//! let numbers = report.into_result()?; // Err if any row was rejected
+//! assert_eq!(numbers.committed, 5_002);
 //!
-//! let found: Vec<Option<Task>> = db.get_all(&[7, 99_999]).await?; // one statement, in the order of the keys
-//! assert_eq!(found[0].as_ref().unwrap().status, "COMPLETED");
+//! // Rows at hand: one transaction, all or nothing. So upsert_all, update_all, delete_all.
+//! db.insert_all(&more_tasks).await?;
+//!
+//! // Look-ups: one statement, in the order of the keys.
+//! let found: Vec<Option<Task>> = db.get_all(&[7, 99_999]).await?;
+//! assert_eq!(found[0].as_ref().map(|task| task.status.as_str()), Some("COMPLETED"));
 //! assert!(found[1].is_none());
+//!
+//! // Several operations in one transaction, your own SQL over a batch among them. Dropping it rolls back.
+//! let done: Vec<TaskDone> = (100..200).map(|id| TaskDone { id, status: "COMPLETED" }).collect();
+//! let batch = batch_of(&done)?;
+//! let mut tx = db.begin().await?;
+//! tx.update_all(&done).await?;
+//! let rows = tx.over(&batch, "SELECT b._ordinal, t.* FROM {batch} AS b JOIN tasks t ON t.id = b.id").await?;
+//! tx.commit().await?;
+//! assert_eq!(Task::from_batch(&rows)?.len(), 100);
 //! # Ok(())
 //! # }
 //! ```
@@ -49,8 +77,17 @@
 //! # Where to go from here
 //! - [`open`] a database, then [`Database::writer`] for rows that come one by one, [`Database::insert_all`] and its like for
 //!   rows at hand, [`Database::begin`] for several operations in one transaction.
-//! - [`Record`](derive@Record) and [`FromRow`](derive@FromRow) say what a row is.
+//! - [`Writer`] says when rows are flushed, what happens to a row that fails, and what closing and dropping do.
+//! - [`Statistics`] are the numbers of a writer; the same go to the [`metrics`](https://docs.rs/metrics) facade.
 //! - [`Batcher`] gathers requests of any kind, not only rows.
+//! - The examples `task_store`, `audit_log` and `backtest_trades` are whole programs: `cargo run --example task_store -p barge`.
+//!
+//! # What a row is
+//! A struct with named fields, each the column of its name. [`Record`](derive@Record) lets it be written,
+//! [`FromRow`](derive@FromRow) lets it be read, and an enum with [`TextEnum`](derive@TextEnum) is a column of text; their
+//! pages list the attributes. A record may have fewer columns than its table: an update then sets those alone, an insert
+//! leaves the others to their defaults. A record without a key can be inserted; update, upsert, delete and look-up need
+//! one. `Option` stands for NULL.
 
 extern crate self as barge;
 
@@ -99,3 +136,8 @@ pub async fn open(url: &str) -> Result<Database> {
     let message = format!("the database URL begins with '{scheme}'; this build opens {}", known.join(", "));
     Err(Error::new(ErrorKind::InvalidConfig, message))
 }
+
+// The README's program, compiled and run with the documentation tests.
+#[cfg(all(doctest, feature = "sqlite"))]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
