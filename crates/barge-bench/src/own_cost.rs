@@ -32,8 +32,8 @@ pub(crate) fn run(rounds: usize) {
                     drop(receipt.unwrap());
                 }
             }
-            let report = writer.close().await.unwrap().into_result().unwrap();
-            assert_eq!(report.statistics.committed, ROWS as u64);
+            let statistics = writer.close().await.unwrap().into_result().unwrap();
+            assert_eq!(statistics.committed, ROWS as u64);
             started.elapsed()
         })
     };

@@ -130,9 +130,9 @@ impl Bench {
             let started = Instant::now();
             let writer = db.writer().max_rows(batch).start();
             write(&writer, operation, rows).await;
-            let report = writer.close().await.unwrap().into_result().unwrap();
+            let statistics = writer.close().await.unwrap().into_result().unwrap();
             let took = started.elapsed();
-            assert_eq!(report.statistics.committed, rows.len() as u64);
+            assert_eq!(statistics.committed, rows.len() as u64);
             db.close().await.unwrap();
             took
         })

@@ -5,6 +5,7 @@
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::datatypes::*;
+use barge_core::record::is_json;
 use barge_core::store::Target;
 use barge_core::{Error, ErrorKind};
 
@@ -84,6 +85,16 @@ fn check_column(array: &ArrayRef, affinity: Affinity, reject: &mut impl FnMut(us
             if lists.values().null_count() > 0 {
                 let has_null = |row: usize| lists.value(row).null_count() > 0;
                 check_vectors(lists.len(), |row| lists.is_valid(row) && has_null(row), &mut invalid);
+            }
+        }
+        DataType::List(item) if is_json(item) && item.is_nullable() => {
+            let lists = array.as_list::<i32>();
+            for row in (0..lists.len()).filter(|&row| lists.is_valid(row)) {
+                let documents = lists.value(row);
+                if documents.as_string::<i32>().iter().flatten().any(|text| text.trim() == "null") {
+                    let message = "the list holds the JSON null, which would come back as NULL";
+                    invalid(row, message.into());
+                }
             }
         }
         DataType::FixedSizeList(item, _) if item.data_type() == &DataType::Float32 => {

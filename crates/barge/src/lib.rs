@@ -37,7 +37,7 @@
 //! let receipt = writer.update(&TaskDone { id: 7, status: "COMPLETED" }).await?;
 //! assert_eq!(receipt.await?, Outcome::Updated); // this row's outcome, or its error
 //! let report = writer.close().await?; // flushes, then accounts for every row
-//! assert_eq!(report.into_result()?.statistics.committed, 10_001);
+//! assert_eq!(report.into_result()?.committed, 10_001);
 //!
 //! let found: Vec<Option<Task>> = db.get_all(&[7, 99_999]).await?; // one statement, in the order of the keys
 //! assert_eq!(found[0].as_ref().unwrap().status, "COMPLETED");

@@ -56,14 +56,47 @@ pub fn value_to_json(field: &Field, array: &dyn Array, row: usize) -> Value {
                 _ => hexadecimal(bytes).into(),
             }
         }
+        DataType::LargeBinary => hexadecimal(array.as_binary::<i64>().value(row)).into(),
+        DataType::BinaryView => hexadecimal(array.as_binary_view().value(row)).into(),
+        DataType::Timestamp(_, timezone) => timestamp_to_json(array, row, timezone.is_some()),
         DataType::List(item) => list_to_json(item, array.as_list::<i32>().value(row).as_ref()),
+        DataType::LargeList(item) => list_to_json(item, array.as_list::<i64>().value(row).as_ref()),
         DataType::FixedSizeList(item, _) => {
             list_to_json(item, array.as_fixed_size_list().value(row).as_ref())
         }
         _ => match ArrayFormatter::try_new(array, &FormatOptions::default()) {
             Ok(formatter) => formatter.value(row).to_string().into(),
-            Err(_) => Value::Null,
+            // Not as it should be, but never NULL, which would look like no value.
+            Err(_) => format!("{:?}", array.slice(row, 1)).into(),
         },
+    }
+}
+
+/// ISO 8601, with a `Z` where the time is UTC: Arrow itself can't write the named time zone `UTC`. A time that no calendar has
+/// is its number.
+fn timestamp_to_json(array: &dyn Array, row: usize, utc: bool) -> Value {
+    let (number, time) = match array.data_type() {
+        DataType::Timestamp(TimeUnit::Second, _) => {
+            let array = array.as_primitive::<TimestampSecondType>();
+            (array.value(row), array.value_as_datetime(row))
+        }
+        DataType::Timestamp(TimeUnit::Millisecond, _) => {
+            let array = array.as_primitive::<TimestampMillisecondType>();
+            (array.value(row), array.value_as_datetime(row))
+        }
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            let array = array.as_primitive::<TimestampNanosecondType>();
+            (array.value(row), array.value_as_datetime(row))
+        }
+        _ => {
+            let array = array.as_primitive::<TimestampMicrosecondType>();
+            (array.value(row), array.value_as_datetime(row))
+        }
+    };
+    match time {
+        Some(time) if utc => format!("{time:?}Z").into(),
+        Some(time) => format!("{time:?}").into(),
+        None => number.into(),
     }
 }
 
@@ -111,5 +144,21 @@ mod tests {
             Value::from(row_to_json(&batch, 1)),
             json!({"float": "-inf", "small": 1.0, "bytes": "\\x"})
         );
+    }
+
+    #[test]
+    fn times_are_iso_8601_whatever_their_unit_and_zone() {
+        let shown = |array: ArrayRef| {
+            let field = Field::new("at", array.data_type().clone(), true);
+            value_to_json(&field, array.as_ref(), 0)
+        };
+        let micros = TimestampMicrosecondArray::from(vec![1_500_000]);
+        assert_eq!(shown(Arc::new(micros.clone())), json!("1970-01-01T00:00:01.500"));
+        assert_eq!(shown(Arc::new(micros.with_timezone("UTC"))), json!("1970-01-01T00:00:01.500Z"));
+        let seconds = TimestampSecondArray::from(vec![-1]).with_timezone("Europe/Berlin");
+        assert_eq!(shown(Arc::new(seconds)), json!("1969-12-31T23:59:59Z"));
+        assert_eq!(shown(Arc::new(TimestampMicrosecondArray::from(vec![i64::MAX]))), json!(i64::MAX));
+        assert_eq!(shown(Arc::new(Date32Array::from(vec![1]))), json!("1970-01-02"));
+        assert_eq!(shown(Arc::new(Time64MicrosecondArray::from(vec![1]))), json!("00:00:00.000001"));
     }
 }

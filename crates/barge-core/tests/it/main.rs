@@ -4,7 +4,9 @@ extern crate barge_core as barge;
 
 mod batcher;
 mod database;
+mod faults;
 mod order;
+mod properties;
 mod writer;
 
 use std::time::Duration;

@@ -23,11 +23,18 @@ async fn every_row_gets_its_outcome() {
     for receipt in receipts {
         outcomes.push(receipt.await.unwrap());
     }
-    use Outcome::*;
-    assert_eq!(outcomes, [Updated, Inserted, NotFound, Unchanged, Deleted, NotFound]);
-    let report = writer.close().await.unwrap().into_result().unwrap();
-    assert_eq!((report.statistics.added, report.statistics.committed), (7, 7));
-    assert_eq!(report.statistics.without_effect, 3);
+    let expected = [
+        Outcome::Updated,
+        Outcome::Inserted,
+        Outcome::NotFound,
+        Outcome::Unchanged,
+        Outcome::Deleted,
+        Outcome::NotFound,
+    ];
+    assert_eq!(outcomes, expected);
+    let statistics = writer.close().await.unwrap().into_result().unwrap();
+    assert_eq!((statistics.added, statistics.committed), (7, 7));
+    assert_eq!(statistics.without_effect, 3);
     assert_eq!(db.get_all::<Task, _>(&[2, 1]).await.unwrap(), [Some(task(2, "c")), None]);
 }
 
@@ -77,10 +84,10 @@ async fn any_limit_and_any_number_of_rows_behave() {
             for id in 0..rows {
                 let _ = writer.insert(&task(id, "x")).await.unwrap();
             }
-            let report = writer.close().await.unwrap().into_result().unwrap();
-            assert_eq!(report.statistics.committed, rows as u64);
+            let statistics = writer.close().await.unwrap().into_result().unwrap();
+            assert_eq!(statistics.committed, rows as u64);
             assert_eq!(store.rows("tasks").len(), rows as usize);
-            assert!(report.statistics.rows_per_batch() <= max_rows as f64);
+            assert!(statistics.rows_per_batch() <= max_rows as f64);
         }
     }
 }
@@ -93,7 +100,7 @@ async fn a_row_larger_than_max_bytes_goes_alone_or_with_what_came_before() {
     for id in 0..10 {
         let _ = writer.insert(&task(id, &large)).await.unwrap();
     }
-    let statistics = writer.close().await.unwrap().into_result().unwrap().statistics;
+    let statistics = writer.close().await.unwrap().into_result().unwrap();
     assert_eq!(store.rows("tasks").len(), 10);
     assert_eq!(statistics.flushes_for(FlushReason::Bytes), 10);
     assert_eq!(statistics.batch_efficiency(), 1.0);
@@ -156,8 +163,8 @@ async fn a_full_buffer_waits_or_says_so_and_a_cancelled_insert_was_not_accepted(
     let cancelled = tokio::time::timeout(Duration::from_millis(10), writer.insert(&third)).await;
     assert!(cancelled.is_err(), "no room yet");
     let _ = writer.insert(&task(4, "waited")).await.unwrap();
-    let report = writer.close().await.unwrap().into_result().unwrap();
-    assert_eq!(report.statistics.added, 3);
+    let statistics = writer.close().await.unwrap().into_result().unwrap();
+    assert_eq!(statistics.added, 3);
     assert_eq!(db.get_all::<Task, _>(&[3]).await.unwrap(), [None]);
 
     let writer = db.writer().max_rows(1).when_full(WhenFull::Reject).start();

@@ -113,7 +113,15 @@ impl NativeReader {
             let row = first + row as u64;
             let message = format!("{}, row {row}, column {column}: {reason}", self.name);
             let error = Error::new(ErrorKind::InvalidValue, message);
-            RejectedLine { line: row, last_line: row, row, column: Some(column), raw: String::new(), values: Vec::new(), error }
+            RejectedLine {
+                line: row,
+                last_line: row,
+                row,
+                column: Some(column),
+                raw: String::new(),
+                values: Vec::new(),
+                error,
+            }
         };
         Ok(Some(Chunk {
             batch,

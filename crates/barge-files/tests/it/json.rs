@@ -117,7 +117,8 @@ fn dead_letters_come_by_table_operation_and_columns() {
         letter("notes", "update", r#"{"id": "x"}"#),
     ]
     .concat();
-    let options = ReadOptions { tables: Some(Arc::new(|letter| tables(&letter.table))), ..ReadOptions::default() };
+    let options =
+        ReadOptions { tables: Some(Arc::new(|letter| tables(&letter.table))), ..ReadOptions::default() };
     let mut source = Source::from_reader("dead.jsonl", Cursor::new(content), &options).unwrap();
     assert_eq!(source.dead_letter().map(|letter| &*letter.operation), Some("insert"));
     let mut seen = Vec::new();

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeListArray, ListArray};
+use arrow::array::{ArrayRef, FixedSizeListArray, ListArray, StringArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, FieldRef};
+use barge_core::record::is_json;
 use barge_core::{Error, ErrorKind, Result};
 use serde_json::Value as Json;
 
@@ -43,6 +44,18 @@ fn array_of(field: &FieldRef, values: &[Option<&Json>]) -> Result<ArrayRef> {
             let items = array_of(item, &items)?;
             let nulls = NullBuffer::from_iter(values.iter().map(Option::is_some));
             Ok(Arc::new(FixedSizeListArray::try_new(item.clone(), *length, items, Some(nulls))?))
+        }
+        _ if is_json(field) => {
+            // Every element is a document; a null is one too, unless the list can hold NULL.
+            let documents: StringArray = values
+                .iter()
+                .map(|value| match value {
+                    Some(value) => Some(value.to_string()),
+                    None if field.is_nullable() => None,
+                    None => Some(Json::Null.to_string()),
+                })
+                .collect();
+            Ok(Arc::new(documents))
         }
         _ => {
             let mut reader = ColumnReader::new(Arc::clone(field))?;

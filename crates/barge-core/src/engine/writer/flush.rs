@@ -153,7 +153,8 @@ async fn attempt(
         }
     }
     let keys = find_keys(&*core.store, parts, true).await?;
-    Replay { core, parts, keys, options, work, deferred: Vec::new() }.run().await
+    let last_arrivals = vec![None; keys.len()];
+    Replay { core, parts, keys, options, work, deferred: Vec::new(), last_arrivals }.run().await
 }
 
 enum Grouped {
@@ -299,6 +300,8 @@ struct Replay<'a> {
     options: &'a FlushOptions<'a>,
     work: Work,
     deferred: Vec<Deferred>,
+    /// For each table of `keys`, the last arrival of each key; made when a foreign key is first broken.
+    last_arrivals: Vec<Option<Vec<u32>>>,
 }
 
 impl Replay<'_> {
@@ -437,20 +440,16 @@ impl Replay<'_> {
     }
 
     /// Whether a later row of the flush names the same key.
-    fn is_named_later(&self, failed: &Deferred) -> bool {
+    fn is_named_later(&mut self, failed: &Deferred) -> bool {
         let arrival = self.parts[failed.part].arrivals[failed.row as usize];
-        let Some(keys) = self.keys.iter().find(|keys| keys.parts.contains(&failed.part)) else {
-            return false;
-        };
-        let (Some(ids), Some(own)) = (&keys.ids, self.ids(failed.part)) else {
+        let Some(table) = self.keys.iter().position(|keys| keys.parts.contains(&failed.part)) else { return false };
+        let keys = &self.keys[table];
+        let Some(id) = self.ids(failed.part).map(|ids| ids[failed.row as usize]) else {
             // Keys that can't be compared: only a lone operation without a key is safe to move.
             return keys.parts.len() > 1 || self.parts[failed.part].target.operation.is_keyed();
         };
-        let id = own[failed.row as usize];
-        keys.parts.iter().zip(ids).any(|(&part, ids)| {
-            let arrivals = &self.parts[part].arrivals;
-            ids.iter().zip(arrivals).any(|(&other, &later)| other == id && later > arrival)
-        })
+        let last = self.last_arrivals[table].get_or_insert_with(|| keys.last_arrivals(self.parts));
+        last[id as usize] > arrival
     }
 
     /// Tries the rows that broke a foreign key again, together, until none passes.

@@ -78,6 +78,17 @@ pub(crate) struct TableKeys {
 }
 
 impl TableKeys {
+    /// For each key's number, the arrival of the last row that names it.
+    pub(crate) fn last_arrivals(&self, parts: &[Part]) -> Vec<u32> {
+        let mut last = vec![0; self.distinct];
+        for (&part, ids) in self.parts.iter().zip(self.ids.iter().flatten()) {
+            for (&id, &arrival) in ids.iter().zip(&parts[part].arrivals) {
+                last[id as usize] = last[id as usize].max(arrival);
+            }
+        }
+        last
+    }
+
     fn repeats(&self) -> bool {
         self.distinct < self.rows
     }

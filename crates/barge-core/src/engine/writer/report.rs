@@ -31,11 +31,11 @@ pub struct Report {
 }
 
 impl Report {
-    /// The report again, or the first rejected row's error.
+    /// The final numbers, or the first rejected row's error.
     ///
     /// # Errors
     /// Where any row was rejected: of that row's kind, saying how many there were. Where the dead letter file failed: that.
-    pub fn into_result(self) -> Result<Report> {
+    pub fn into_result(self) -> Result<Statistics> {
         if let Some(error) = self.dead_letter_failure {
             return Err(error.context("rejected rows could not be kept"));
         }
@@ -47,7 +47,7 @@ impl Report {
                     .clone()
                     .context(format!("{rejected} of {added} rows were rejected; the first")))
             }
-            None => Ok(self),
+            None => Ok(self.statistics),
         }
     }
 }

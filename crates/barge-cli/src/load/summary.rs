@@ -1,0 +1,191 @@
+//! What a load says at its end.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::pipeline::{Ended, Told};
+use super::plan::Planner;
+use crate::args::{Load, Mode};
+use crate::output::{aligned, counted, grouped, shown, without_password};
+
+/// A load's account.
+pub(crate) struct Summary<'a> {
+    load: &'a Load,
+    ended: &'a Ended,
+    table: Option<String>,
+    created: Option<usize>,
+    elapsed: Duration,
+}
+
+impl<'a> Summary<'a> {
+    pub(crate) fn new(load: &'a Load, planner: &Planner, ended: &'a Ended, elapsed: Duration) -> Self {
+        let table = planner.table().map(ToString::to_string);
+        Summary { load, ended, table, created: planner.created(), elapsed }
+    }
+
+    fn seconds(&self) -> f64 {
+        self.elapsed.as_secs_f64()
+    }
+
+    /// Rows that were read and settled, a second.
+    fn rate(&self) -> f64 {
+        self.ended.rows_read as f64 / self.seconds().max(1e-9)
+    }
+
+    /// The summary for people.
+    pub(crate) fn to_text(&self) -> String {
+        let ended = self.ended;
+        let mut text = format!("{}\n\n", self.headline());
+        let mut rows =
+            vec![row("rows read", ended.rows_read, ""), row("written", ended.written(), &self.written_as())];
+        for (name, number) in [("unchanged", ended.unchanged), ("not found", ended.not_found)] {
+            if number > 0 || (name == "not found" && self.load.mode == Some(Mode::Update)) {
+                rows.push(row(name, number, ""));
+            }
+        }
+        let kept = match &self.load.dead_letter {
+            Some(file) if ended.kept => format!("kept in {}", shown(&file.display().to_string())),
+            _ => String::new(),
+        };
+        rows.push(row("rejected", ended.rejected, if ended.rejected > 0 { &kept } else { "" }));
+        if ended.not_written > 0 {
+            let note = if self.is_kept_out() || kept.is_empty() { "the load ended first" } else { &kept };
+            rows.push(row("not written", ended.not_written, note));
+        }
+        let per_batch = counted(ended.statistics.rows_per_batch().round() as u64, "row");
+        rows.push(row("batches", ended.statistics.flushes, &format!("{per_batch} each, on average")));
+        if ended.statistics.retries > 0 {
+            rows.push(row("retries", ended.statistics.retries, ""));
+        }
+        let rate = format!("{} rows/s", grouped(self.rate() as u64));
+        rows.push(vec!["time".into(), format!("{:.2} s", self.seconds()), rate]);
+        text.push_str(&aligned("  ", &right_aligned(rows)));
+        if !ended.told.is_empty() {
+            let more = ended.rejected.saturating_sub(ended.told.len() as u64);
+            let title = if more > 0 { "first rejected rows" } else { "rejected rows" };
+            text.push_str(&format!("\n  {title}\n"));
+            for told in &ended.told {
+                text.push_str(&format!("    {}\n", shown(&told.to_string())));
+            }
+            if more > 0 {
+                text.push_str(&format!("    … and {} more\n", grouped(more)));
+            }
+        }
+        if let Some((file, line)) = &ended.stopped_at {
+            text.push_str(&format!("\n  stopped in {} after line {}\n", shown(file), grouped(*line)));
+        }
+        text
+    }
+
+    /// Whether the rows not written are those of a replacement that did not come about: no dead letter tells of them.
+    fn is_kept_out(&self) -> bool {
+        self.load.mode == Some(Mode::Replace)
+    }
+
+    fn headline(&self) -> String {
+        let files: Vec<String> = match self.load.files.as_slice() {
+            [file] if file.as_os_str() == "-" => vec!["standard input".into()],
+            [file] => vec![shown(&file.display().to_string())],
+            files => vec![counted(files.len() as u64, "file")],
+        };
+        let url = shown(&without_password(&self.load.url));
+        let into = match (&self.table, self.created) {
+            (Some(table), Some(columns)) => {
+                format!("table {} of {url}, created with {}", shown(table), counted(columns as u64, "column"))
+            }
+            (Some(table), None) => format!("table {} of {url}", shown(table)),
+            (None, _) => url,
+        };
+        let verb = match self.ended {
+            ended if ended.failure.is_some() || ended.usage.is_some() => "Failed to load",
+            ended if ended.interrupted => "Stopped loading",
+            _ => "Loaded",
+        };
+        format!("{verb} {} into {into}", files.join(", "))
+    }
+
+    /// What the written rows were, where that is more than one thing.
+    fn written_as(&self) -> String {
+        let ended = self.ended;
+        let kinds = [("inserted", ended.inserted), ("updated", ended.updated), ("deleted", ended.deleted)];
+        let kinds: Vec<String> = kinds
+            .iter()
+            .filter(|(_, number)| *number > 0)
+            .map(|(name, number)| format!("{} {name}", grouped(*number)))
+            .collect();
+        if kinds.len() > 1 || ended.inserted < ended.written() { kinds.join(", ") } else { String::new() }
+    }
+
+    /// The summary for programs: one object.
+    pub(crate) fn to_json(&self) -> String {
+        let ended = self.ended;
+        let files: Vec<String> = self.load.files.iter().map(|file| file.display().to_string()).collect();
+        let value = json!({
+            "files": files,
+            "url": without_password(&self.load.url),
+            "table": self.table,
+            "mode": self.load.mode.map(Mode::as_str),
+            "created": self.created.is_some(),
+            "rows_read": ended.rows_read,
+            "rows_written": ended.written(),
+            "rows_inserted": ended.inserted,
+            "rows_updated": ended.updated,
+            "rows_deleted": ended.deleted,
+            "rows_unchanged": ended.unchanged,
+            "rows_not_found": ended.not_found,
+            "rows_rejected": ended.rejected,
+            "rows_not_written": ended.not_written,
+            "rejected": ended.told.iter().map(Told::to_json).collect::<Vec<_>>(),
+            "dead_letter": self.load.dead_letter.as_ref().map(|file| file.display().to_string()),
+            "batches": ended.statistics.flushes,
+            "rows_per_batch": ended.statistics.rows_per_batch(),
+            "retries": ended.statistics.retries,
+            "seconds": self.seconds(),
+            "rows_per_second": self.rate(),
+            "interrupted": ended.interrupted,
+            "stopped_at": ended.stopped_at.as_ref().map(|(file, line)| json!({"file": &**file, "line": line})),
+            "error": ended.failure.as_ref().map(ToString::to_string).or_else(|| ended.usage.clone()),
+            "exit_status": ended.status() as u8,
+        });
+        format!("{value:#}\n")
+    }
+}
+
+impl Told {
+    fn to_json(&self) -> Value {
+        let mut value = Map::new();
+        value.insert("file".into(), (*self.file).into());
+        value.insert("line".into(), self.line.into());
+        value.insert("column".into(), self.column.clone().into());
+        value.insert("kind".into(), self.error.kind().as_str().into());
+        value.insert("message".into(), self.error.message().into());
+        value.into()
+    }
+}
+
+impl std::fmt::Display for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.placed {
+            return self.error.fmt(f);
+        }
+        write!(f, "{}, line {}", self.file, self.line)?;
+        if let Some(column) = &self.column {
+            write!(f, ", column {column}")?;
+        }
+        write!(f, ": {}", self.error.message())
+    }
+}
+
+fn row(name: &str, number: u64, note: &str) -> Vec<String> {
+    vec![name.into(), grouped(number), note.into()]
+}
+
+/// The same rows with the second column aligned to the right.
+fn right_aligned(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let width = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+    for row in &mut rows {
+        row[1] = format!("{:>width$}", row[1]);
+    }
+    rows
+}
