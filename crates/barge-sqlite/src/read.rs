@@ -6,6 +6,7 @@
 //! that names column and row, never a NULL.
 
 mod column;
+mod convert;
 mod json;
 
 use std::sync::Arc;
