@@ -99,7 +99,8 @@ async fn barge_write(store: &SqliteStore, op: Operation, rows: &[Row], outcomes:
         assert!(store.check(&target, &batch).is_empty());
         store.transact(None, &[Step { target: target.clone(), batch, outcomes }]).await.unwrap();
     }
-    std::thread::sleep(Duration::from_micros(100)); cpu() - t
+    std::thread::sleep(Duration::from_micros(100));
+    cpu() - t
 }
 
 fn cpu() -> Duration {
@@ -128,7 +129,11 @@ async fn main() {
     let extra = std::env::args().nth(3).unwrap_or_default();
     for shuffled in [false, true] {
         for file in [false, true] {
-            if std::env::var("FILE").is_ok_and(|v| (v == "1") != file) || std::env::var("SHUF").is_ok_and(|v| (v == "1") != shuffled) { continue; }
+            if std::env::var("FILE").is_ok_and(|v| (v == "1") != file)
+                || std::env::var("SHUF").is_ok_and(|v| (v == "1") != shuffled)
+            {
+                continue;
+            }
             let mut best: std::collections::BTreeMap<&str, (Vec<f64>, Vec<f64>)> = Default::default();
             for round in 0..std::env::args().nth(4).map_or(5, |a| a.parse().unwrap()) {
                 let dir = tempfile::tempdir_in("/work").unwrap();

@@ -10,7 +10,7 @@ use barge_core::store::Target;
 use barge_core::{Error, ErrorKind};
 
 use crate::affinity::Affinity;
-use crate::apply::affinities;
+use crate::plan::affinities;
 
 /// The longest text or blob, in bytes: SQLite's own default for `SQLITE_LIMIT_LENGTH`.
 const LENGTH_MAX: usize = 1_000_000_000;

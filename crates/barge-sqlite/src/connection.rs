@@ -10,9 +10,9 @@ use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 
 use crate::affinity::Affinity;
-use crate::apply::Plans;
 use crate::batch::{BoundBatch, Cells, module};
 use crate::error::{error_of, error_of_rusqlite, leaves_commit_unknown};
+use crate::plan::Plans;
 use crate::statement::{Failure, Statement};
 
 /// Statements kept prepared beside the steps' own. The least recently used goes.
@@ -223,12 +223,18 @@ impl Connection {
 
 /// A batch as statements read it.
 pub(crate) fn bind(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) -> Result<Rc<BoundBatch>> {
-    let fields = batch.schema_ref().fields().iter();
-    let columns = fields
-        .zip(batch.columns())
-        .enumerate()
-        .map(|(index, (field, array))| Cells::new(field, array, affinity(index)));
-    Ok(Rc::new(BoundBatch::new(columns.collect::<Result<Vec<_>>>()?, batch.num_rows())))
+    bound(batch, affinity).map(Rc::new)
+}
+
+/// A batch of keys to look up, which may be read in any order.
+pub(crate) fn bind_keys(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) -> Result<Rc<BoundBatch>> {
+    bound(batch, affinity).map(BoundBatch::sorted).map(Rc::new)
+}
+
+fn bound(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) -> Result<BoundBatch> {
+    let fields = batch.schema_ref().fields().iter().zip(batch.columns()).enumerate();
+    let columns = fields.map(|(index, (field, array))| Cells::new(field, array, affinity(index)));
+    Ok(BoundBatch::new(columns.collect::<Result<Vec<_>>>()?, batch.num_rows()))
 }
 
 /// A statement's text for a message.

@@ -18,8 +18,8 @@
 //! # }
 //! ```
 //!
-//! Code map: `options` opens connections; `thread` runs them; `store` and `transaction` carry calls there; `apply` runs steps with the
-//! SQL of `statements`; `batch` is the virtual table; `read` makes arrays of results; `check` finds what SQLite would change;
+//! Code map: `options` opens connections; `thread` runs them; `store` and `transaction` carry calls there; `apply` and `rows` run steps with the statements of
+//! `plan`; `batch` is the virtual table; `read` makes arrays of results; `check` finds what SQLite would change;
 //! `describe` reads the schema. `unsafe` is in `batch::module`, `statement`, and single calls on an open connection.
 
 mod affinity;
@@ -31,9 +31,13 @@ mod connection;
 mod ddl;
 mod describe;
 mod error;
+mod failure;
+mod keys;
 mod options;
+mod plan;
 mod read;
 mod readers;
+mod rows;
 mod statement;
 mod statements;
 mod store;

@@ -195,6 +195,12 @@ impl SqliteOptions {
         self.busy_timeout
     }
 
+    /// Whether foreign keys are enforced.
+    pub(crate) fn foreign_keys(&self) -> bool {
+        let set = self.pragmas.get("foreign_keys").map(|value| value.to_ascii_lowercase());
+        set.is_none_or(|value| matches!(value.as_str(), "on" | "1" | "true" | "yes"))
+    }
+
     pub(crate) fn readers_max(&self) -> usize {
         self.readers
     }

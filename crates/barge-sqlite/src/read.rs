@@ -17,7 +17,7 @@ use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 
 use crate::affinity::Affinity;
-use crate::connection::{Connection, bind};
+use crate::connection::{Connection, bind, bind_keys};
 use crate::describe::read_as;
 use crate::statement::{Failure, Statement};
 
@@ -127,7 +127,7 @@ impl Connection {
             sql.push_str(&format!("{and}t.{} = b.c{index}", barge_core::record::quote(field.name())));
         }
         let statement = self.statement(&sql)?;
-        let batch = bind(keys, |index| self.key_affinity(look_up, index))?;
+        let batch = bind_keys(keys, |index| self.key_affinity(look_up, index))?;
         let ordinal = Arc::new(Field::new(ORDINAL, arrow::datatypes::DataType::Int64, false));
         let fields =
             table.columns().iter().map(|column| Arc::new((*column.field).clone().with_nullable(true)));

@@ -3,11 +3,12 @@
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use barge_core::store::{Query, RecordStream};
-use barge_core::{Error, Result};
+use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -68,10 +69,18 @@ impl Readers {
     }
 
     /// Waits until no reader is lent, and ends them all. Later calls fail with `Closed`.
-    pub(crate) async fn close(&self) {
+    ///
+    /// # Errors
+    /// `Busy` where a query is still being read when the time is over.
+    pub(crate) async fn close(&self, wait: Duration) -> Result<()> {
         let all = u32::try_from(self.options.readers_max()).unwrap_or(u32::MAX);
-        if let Ok(_permits) = self.permits.acquire_many(all).await {
-            self.permits.close();
+        match tokio::time::timeout(wait, self.permits.acquire_many(all)).await {
+            Ok(_permits) => self.permits.close(),
+            Err(_) => {
+                let message =
+                    format!("a query's rows were still being read after {wait:?}: drop its stream first");
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
         }
         let idle = std::mem::take(&mut *lock(&self.idle));
         for reader in &idle {
@@ -80,6 +89,7 @@ impl Readers {
         for reader in idle {
             reader.ended.wait().await;
         }
+        Ok(())
     }
 }
 

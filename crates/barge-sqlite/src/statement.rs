@@ -13,6 +13,7 @@ use std::slice;
 use libsqlite3_sys as ffi;
 
 use crate::batch::BoundBatch;
+use crate::batch::cells::Sink;
 use crate::batch::module::POINTER_TYPE;
 
 /// What SQLite reported.
@@ -114,9 +115,7 @@ impl Statement {
         self.run()
     }
 
-    /// Binds a batch for several runs; see [`release`](Statement::release). Runs made with [`step_and_keep`](Statement::step_and_keep)
-    /// leave it bound.
-    pub(crate) fn bind_batch(&self, batch: &Rc<BoundBatch>) {
+    fn bind_batch(&self, batch: &Rc<BoundBatch>) {
         unsafe extern "C" fn release(batch: *mut c_void) {
             // SAFETY: it is the reference that `bind_batch` gave away, given back once.
             drop(unsafe { Rc::from_raw(batch.cast::<BoundBatch>().cast_const()) });
@@ -130,7 +129,20 @@ impl Statement {
         self.has_batch.set(true);
     }
 
-    /// Runs to the end without reading rows, with the batch left bound.
+    /// Binds a batch's row: its columns of the given places, to the parameters from `?1` on. What is bound is lent by the batch
+    /// until the next [`release`](Statement::release).
+    ///
+    /// # Safety
+    /// The statement must be released, or another row bound, before the batch is dropped.
+    pub(crate) unsafe fn bind_row(&self, batch: &Rc<BoundBatch>, places: &[usize], row: usize) {
+        self.has_batch.set(true);
+        for (index, place) in places.iter().enumerate() {
+            batch.columns[*place]
+                .put(row, &mut Parameter { raw: self.raw.as_ptr(), index: index as c_int + 1 });
+        }
+    }
+
+    /// Runs to its first row or its end, with what was bound left bound; whether there was a row.
     pub(crate) fn step_and_keep(&self) -> Result<bool, Failure> {
         let found = self.step();
         self.reset();
@@ -209,6 +221,80 @@ impl Drop for Statement {
     }
 }
 
+/// Where a cell of a row is bound.
+struct Parameter {
+    raw: *mut ffi::sqlite3_stmt,
+    index: c_int,
+}
+
+// SAFETY of each call: the statement is alive and not running. What is lent lives in the batch, which the caller of `bind_row` keeps until it
+// releases the statement; the rest SQLite copies. A value that is too long leaves NULL bound; `check` refused it before.
+impl<'a> Sink<'a> for Parameter {
+    #[inline]
+    fn null(&mut self) {
+        // SAFETY: see above.
+        unsafe { ffi::sqlite3_bind_null(self.raw, self.index) };
+    }
+
+    #[inline]
+    fn integer(&mut self, value: i64) {
+        // SAFETY: see above.
+        unsafe { ffi::sqlite3_bind_int64(self.raw, self.index, value) };
+    }
+
+    #[inline]
+    fn real(&mut self, value: f64) {
+        // SAFETY: see above.
+        unsafe { ffi::sqlite3_bind_double(self.raw, self.index, value) };
+    }
+
+    #[inline]
+    fn text(&mut self, value: &'a str) {
+        // SAFETY: see above.
+        unsafe { self.put_text(value, ffi::SQLITE_STATIC()) };
+    }
+
+    #[inline]
+    fn blob(&mut self, value: &'a [u8]) {
+        // SAFETY: see above.
+        unsafe { self.put_blob(value, ffi::SQLITE_STATIC()) };
+    }
+
+    fn short_lived_text(&mut self, value: &str) {
+        // SAFETY: see above.
+        unsafe { self.put_text(value, ffi::SQLITE_TRANSIENT()) };
+    }
+
+    fn short_lived_blob(&mut self, value: &[u8]) {
+        // SAFETY: see above.
+        unsafe { self.put_blob(value, ffi::SQLITE_TRANSIENT()) };
+    }
+}
+
+impl Parameter {
+    /// # Safety
+    /// The statement must be alive and not running; with `SQLITE_STATIC` the value must live until it is released.
+    #[inline]
+    unsafe fn put_text(&self, value: &str, keep: ffi::sqlite3_destructor_type) {
+        let (start, length) = (value.as_ptr().cast(), value.len() as u64);
+        // SAFETY: the caller's.
+        unsafe {
+            ffi::sqlite3_bind_text64(self.raw, self.index, start, length, keep, ffi::SQLITE_UTF8 as u8)
+        };
+    }
+
+    /// # Safety
+    /// As [`put_text`](Parameter::put_text).
+    #[inline]
+    unsafe fn put_blob(&self, value: &[u8], keep: ffi::sqlite3_destructor_type) {
+        // A null pointer would make it NULL; an empty slice's pointer is never null.
+        // SAFETY: the caller's.
+        unsafe {
+            ffi::sqlite3_bind_blob64(self.raw, self.index, value.as_ptr().cast(), value.len() as u64, keep)
+        };
+    }
+}
+
 /// A run of a statement.
 pub(crate) struct Run<'s> {
     statement: &'s Statement,
@@ -246,20 +332,21 @@ impl<'r> Row<'r> {
     /// A cell, as SQLite has it.
     #[inline]
     pub(crate) fn value(&self, index: usize) -> Value<'r> {
-        let (raw, index) = (self.raw.as_ptr(), index as c_int);
-        // SAFETY: the statement stands on a row as long as `'r`: going on needs the run mutably. Each cell is read as its own
-        // type only, so SQLite converts nothing and the pointers stay valid.
+        // SAFETY: the statement stands on a row as long as `'r`: going on needs the run mutably. The value is read on the
+        // connection's own thread, where no mutex is needed, and as its own type only, so that SQLite converts nothing and the
+        // pointers stay valid.
         unsafe {
-            match ffi::sqlite3_column_type(raw, index) {
-                ffi::SQLITE_INTEGER => Value::Integer(ffi::sqlite3_column_int64(raw, index)),
-                ffi::SQLITE_FLOAT => Value::Real(ffi::sqlite3_column_double(raw, index)),
+            let value = ffi::sqlite3_column_value(self.raw.as_ptr(), index as c_int);
+            match ffi::sqlite3_value_type(value) {
+                ffi::SQLITE_INTEGER => Value::Integer(ffi::sqlite3_value_int64(value)),
+                ffi::SQLITE_FLOAT => Value::Real(ffi::sqlite3_value_double(value)),
                 ffi::SQLITE_TEXT => {
-                    let start = ffi::sqlite3_column_text(raw, index);
-                    Value::Text(bytes_of(start, ffi::sqlite3_column_bytes(raw, index)))
+                    let start = ffi::sqlite3_value_text(value);
+                    Value::Text(bytes_of(start, ffi::sqlite3_value_bytes(value)))
                 }
                 ffi::SQLITE_BLOB => {
-                    let start = ffi::sqlite3_column_blob(raw, index).cast();
-                    Value::Blob(bytes_of(start, ffi::sqlite3_column_bytes(raw, index)))
+                    let start = ffi::sqlite3_value_blob(value).cast();
+                    Value::Blob(bytes_of(start, ffi::sqlite3_value_bytes(value)))
                 }
                 _ => Value::Null,
             }

@@ -8,33 +8,19 @@ use barge_core::store::{Operation, Target};
 
 /// The statement that writes a step. `rowid` is the name by which the table's row ids can be reached, where it has them.
 ///
+/// There is none for updates: SQLite gathers the rows of `UPDATE … FROM` in a table of its own first, and one prepared `UPDATE` run for
+/// each row takes half the time.
+///
 /// `OR ABORT` overrules conflict clauses of the table's own, which might drop rows or end the transaction. It would overrule
-/// those in its triggers as well: see [`Plan`](crate::apply::Plan).
-pub(crate) fn write(target: &Target, batch: &str, or_abort: bool, rowid: Option<&str>) -> String {
+/// those in its triggers as well: see [`Plan`](crate::plan::Plan).
+pub(crate) fn write(target: &Target, batch: &str, or_abort: bool, rowid: Option<&str>) -> Option<String> {
     let or_abort = if or_abort { " OR ABORT" } else { "" };
     let table = target.table().quoted();
-    match target.operation {
-        Operation::Insert => insert(target, batch, or_abort),
-        Operation::InsertIfAbsent => {
-            format!("{} ON CONFLICT({}) DO NOTHING", insert(target, batch, or_abort), key_list(target))
+    Some(match target.operation {
+        Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert => {
+            format!("{}{}", insert(target, batch, or_abort), on_conflict(target))
         }
-        Operation::Upsert => {
-            let assignments = list(target.assigned(), |index| {
-                let column = name(target, index);
-                format!("{column} = excluded.{column}")
-            });
-            let action = match assignments.as_str() {
-                "" => "DO NOTHING".to_owned(),
-                _ => format!("DO UPDATE SET {assignments}"),
-            };
-            format!("{} ON CONFLICT({}) {action}", insert(target, batch, or_abort), key_list(target))
-        }
-        Operation::Update => {
-            let assignments =
-                list(target.assigned(), |index| format!("{} = b.c{index}", name(target, index)));
-            let equal = key_equal(target);
-            format!("UPDATE{or_abort} {table} AS t SET {assignments} FROM {batch}(?1) AS b WHERE {equal}")
-        }
+        Operation::Update => return None,
         Operation::Delete => match (target.key.as_slice(), rowid) {
             (&[only], _) => {
                 let key = name(target, only);
@@ -51,7 +37,61 @@ pub(crate) fn write(target: &Target, batch: &str, or_abort: bool, rowid: Option<
                 format!("DELETE FROM {table} WHERE ({key}) IN (SELECT {cells} FROM {batch}(?1))")
             }
         },
+    })
+}
+
+/// The statement that writes one row, and the places of the columns that are bound to `?1`, `?2`, …
+pub(crate) fn write_row(target: &Target, or_abort: bool) -> (String, Vec<usize>) {
+    let or_abort = if or_abort { " OR ABORT" } else { "" };
+    let table = target.table().quoted();
+    match target.operation {
+        Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert => {
+            let all = 0..target.columns.len();
+            let columns = list(all.clone(), |index| name(target, index));
+            let cells = list(all.clone(), |index| format!("?{}", index + 1));
+            let conflict = on_conflict(target);
+            let sql = format!("INSERT{or_abort} INTO {table}({columns}) VALUES ({cells}){conflict}");
+            (sql, all.collect())
+        }
+        Operation::Update => {
+            let assigned: Vec<usize> = target.assigned().collect();
+            let assignments = bound(target, &assigned, 1, ", ");
+            let key = bound(target, &target.key, assigned.len() + 1, " AND ");
+            let places = assigned.iter().chain(&target.key).copied().collect();
+            (format!("UPDATE{or_abort} {table} SET {assignments} WHERE {key}"), places)
+        }
+        Operation::Delete => {
+            let key = bound(target, &target.key, 1, " AND ");
+            (format!("DELETE FROM {table} WHERE {key}"), target.key.clone())
+        }
     }
+}
+
+/// The statement that finds whether one row's key is there; the key's columns are bound in the key's order.
+pub(crate) fn match_row(target: &Target) -> String {
+    format!("SELECT 1 FROM {} WHERE {}", target.table().quoted(), bound(target, &target.key, 1, " AND "))
+}
+
+/// `"a" = ?1, "b" = ?2`, counted from a number.
+fn bound(target: &Target, places: &[usize], first: usize, separator: &str) -> String {
+    let equal =
+        places.iter().zip(first..).map(|(place, number)| format!("{} = ?{number}", name(target, *place)));
+    equal.collect::<Vec<_>>().join(separator)
+}
+
+/// What becomes of a row whose key is there; nothing for a plain insert.
+fn on_conflict(target: &Target) -> String {
+    let assignments = list(target.assigned(), |index| {
+        let column = name(target, index);
+        format!("{column} = excluded.{column}")
+    });
+    let action = match target.operation {
+        Operation::InsertIfAbsent => "DO NOTHING".to_owned(),
+        Operation::Upsert if assignments.is_empty() => "DO NOTHING".to_owned(),
+        Operation::Upsert => format!("DO UPDATE SET {assignments}"),
+        _ => return String::new(),
+    };
+    format!(" ON CONFLICT({}) {action}", key_list(target))
 }
 
 fn insert(target: &Target, batch: &str, or_abort: &str) -> String {
@@ -61,6 +101,15 @@ fn insert(target: &Target, batch: &str, or_abort: &str) -> String {
     // Without WHERE, `ON CONFLICT` would be read as a join's.
     let end = if target.operation == Operation::Insert { "" } else { "WHERE true " };
     format!("INSERT{or_abort} INTO {table}({columns}) SELECT {cells} FROM {batch}(?1) {end}ORDER BY _ordinal")
+}
+
+/// The statement that inserts a batch without the column of one place.
+pub(crate) fn append(target: &Target, left_out: usize, batch: &str) -> String {
+    let places = || (0..target.columns.len()).filter(|place| *place != left_out);
+    let columns = list(places(), |index| name(target, index));
+    let cells = list(places(), |index| format!("c{index}"));
+    let table = target.table().quoted();
+    format!("INSERT OR ABORT INTO {table}({columns}) SELECT {cells} FROM {batch}(?1) ORDER BY _ordinal")
 }
 
 /// The statement that finds the rows whose key is there: their ordinals.

@@ -136,7 +136,12 @@ impl Store for SqliteStore {
 
     fn capabilities(&self) -> Capabilities {
         // A COMMIT inside the process is not cut off: it is unknown only where the disk fails, and then no second try helps.
-        Capabilities { commit_can_be_unknown: false, generated_keys: true, foreign_keys: true, sql: true }
+        Capabilities {
+            commit_can_be_unknown: false,
+            generated_keys: true,
+            foreign_keys: self.options.foreign_keys(),
+            sql: true,
+        }
     }
 
     async fn describe(&self, table: &TableName) -> Result<Description> {
@@ -212,27 +217,31 @@ impl Store for SqliteStore {
         self.read(move |connection| connection.look_up(&look_up)).await
     }
 
-    /// Waits for the transaction that is open, at most the busy timeout, and for queries; then moves the log into the file.
+    /// Waits for the transaction that is open and for queries, at most the busy timeout; then moves the log into the file.
     async fn close(&self) -> Result<()> {
         if self.closed.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let permit = match self.wait_for_gate().await {
-            Ok(permit) => permit,
-            Err(error) => {
-                self.closed.store(false, Ordering::Release);
-                return Err(error.context("closing"));
-            }
-        };
-        self.gate.close();
+        let closed = self.close_connections().await;
+        if closed.is_err() {
+            self.closed.store(false, Ordering::Release);
+        }
+        closed.map_err(|error| error.context(format!("closing {}", self.options.name())))
+    }
+}
+
+impl SqliteStore {
+    async fn close_connections(&self) -> Result<()> {
+        let permit = self.wait_for_gate().await?;
         if let Some(readers) = &self.readers {
-            readers.close().await;
+            readers.close(self.options.lock_wait()).await?;
             let checkpoint = |connection: &mut Connection| connection.run("PRAGMA wal_checkpoint(TRUNCATE)");
             if let Err(error) = self.writer.call(checkpoint).await? {
                 // The log is read again when the file is next opened.
                 tracing::debug!(%error, "the log stays beside the database");
             }
         }
+        self.gate.close();
         self.writer.stop();
         drop(permit);
         let ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -98,6 +98,17 @@ impl Cells {
         Ok(Cells { nulls, values: Values::new(field, &array, affinity)? })
     }
 
+    /// The rows in the order of their values, where these are integers and out of order.
+    pub(crate) fn sorted_rows(&self) -> Option<Vec<u32>> {
+        let Values::Int64(values) = &self.values else { return None };
+        if values.is_sorted() {
+            return None;
+        }
+        let mut rows: Vec<u32> = (0..u32::try_from(values.len()).ok()?).collect();
+        rows.sort_unstable_by_key(|row| values[*row as usize]);
+        Some(rows)
+    }
+
     /// Gives a cell to a sink.
     ///
     /// # Panics

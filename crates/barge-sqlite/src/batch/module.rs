@@ -239,10 +239,11 @@ unsafe extern "C" fn column(
     guarded(|| {
         let Some(batch) = &cursor.batch else { return ffi::SQLITE_OK };
         let mut result = Result(context);
-        batch.last.set(cursor.row);
+        let row = batch.row_at(cursor.row);
+        batch.last.set(row);
         match batch.columns.get(column as usize) {
-            Some(cells) => cells.put(cursor.row, &mut result),
-            None if column as usize == batch.columns.len() => result.integer(cursor.row as i64),
+            Some(cells) => cells.put(row, &mut result),
+            None if column as usize == batch.columns.len() => result.integer(row as i64),
             None => result.null(),
         }
         ffi::SQLITE_OK

@@ -332,3 +332,33 @@ async fn a_hundred_thousand_rows_are_one_step() {
     assert_eq!(found.num_rows(), 100_000);
     assert_eq!(found.column(2).as_string::<i32>().value(99_999), "name 99999");
 }
+
+#[tokio::test]
+async fn keys_left_to_sqlite_are_those_the_rows_have() {
+    for autoincrement in ["", "AUTOINCREMENT"] {
+        let create = format!("CREATE TABLE tasks(id INTEGER PRIMARY KEY {autoincrement}, name TEXT)");
+        let store = memory(&[&create]).await;
+        let mut written = Vec::new();
+        // From 0 and not from 1; going on; with a gap; going on; from the middle; the highest there is.
+        for ids in [[0, 1], [2, 3], [5, 6], [7, 8], [10, 9], [-2, -1], [11, 12], [i64::MAX - 1, i64::MAX]] {
+            let names: Vec<String> = ids.iter().map(ToString::to_string).collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            write(&store, "tasks", Operation::Insert, &tasks(&ids, &names), &["id"]).await.unwrap();
+            written.extend(ids);
+        }
+        written.sort_unstable();
+        let expected: Vec<String> = written.iter().map(|id| format!("{id}|{id}")).collect();
+        assert_eq!(rows(&store, "SELECT id, name FROM tasks ORDER BY id").await, expected);
+        let error = write(&store, "tasks", Operation::Insert, &tasks(&[11, 12], &["", ""]), &["id"]).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::UniqueViolation);
+    }
+}
+
+#[tokio::test]
+async fn updates_leave_nothing_of_a_step_that_fails() {
+    let store = memory(&[TASKS, "INSERT INTO tasks VALUES (1, 'a', 0), (2, 'b', 0), (3, 'c', 0)"]).await;
+    let swapped = tasks(&[3, 1, 2], &["x", "b", "y"]);
+    let error = write(&store, "tasks", Operation::Update, &swapped, &["id"]).await.unwrap_err();
+    assert_eq!((error.kind(), error.row()), (ErrorKind::UniqueViolation, Some(1)));
+    assert_eq!(rows_of(&store).await, ["1|a|0", "2|b|0", "3|c|0"]);
+}

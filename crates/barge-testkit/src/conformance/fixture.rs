@@ -20,7 +20,8 @@ pub(super) const NULL: Option<i64> = None;
 /// Rows of values: `rows![[1, "a"], [2, NULL]]`.
 macro_rules! rows {
     ($([$($value:expr),* $(,)?]),* $(,)?) => {
-        vec![$(vec![$($crate::Value::from($value)),*]),*]
+        // Not `vec!`, which lints would have as an array wherever a slice is taken.
+        Vec::<Vec<$crate::Value>>::from([$(Vec::<$crate::Value>::from([$($crate::Value::from($value)),*])),*])
     };
 }
 pub(super) use rows;

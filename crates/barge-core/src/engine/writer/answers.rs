@@ -66,9 +66,8 @@ impl Answers {
 
 /// Awaited to learn one row's [`Outcome`], or why it was rejected.
 ///
-/// Dropping it cancels nothing: the row goes its way. Receipts that are kept until the flush starts may cost it a statement
-/// more, which finds out what was there before.
-#[must_use = "a receipt tells what became of the row; drop it with `let _ =` where the writer's report is enough"]
+/// Dropping it cancels nothing: the row goes its way, and the writer's [`Report`](crate::Report) accounts for it. Receipts
+/// that are kept until the flush starts may cost it a statement more, which finds out what was there before.
 pub struct Receipt(Ticket<Answers>);
 
 impl Receipt {
@@ -108,8 +107,7 @@ impl std::fmt::Debug for Receipt {
 
 /// Awaited to learn the outcomes of a record batch's rows, which may have gone into several flushes.
 ///
-/// Dropping it cancels nothing.
-#[must_use = "a receipt tells what became of the rows; drop it with `let _ =` where the writer's report is enough"]
+/// Dropping it cancels nothing; the writer's [`Report`](crate::Report) accounts for the rows.
 #[derive(Default)]
 pub struct BatchReceipt(Vec<(Ticket<Answers>, u32)>);
 
