@@ -51,8 +51,8 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     let progress = Arc::new(Progress::new(&load));
     let reader = reader::start(load.files.clone(), options, Arc::clone(&progress))?;
     let writer = database.writer().config(config).try_start()?;
+    let pipeline = Pipeline::new(writer, &mut planner, letters, load.max_rejects, Arc::clone(&progress))?;
     let ticker = progress.show(&load);
-    let pipeline = Pipeline::new(writer, &mut planner, letters, load.max_rejects, Arc::clone(&progress));
     let mut ended = pipeline.run(reader).await;
     ended.finish(planner.finish(ended.is_complete()).await, planner.is_replacing());
     drop(ticker);

@@ -34,6 +34,7 @@ pub(crate) struct Pipeline<'a> {
     letters: Option<Letters>,
     max_rejects: Option<u64>,
     progress: Arc<Progress>,
+    interrupted: watch::Receiver<()>,
     open: VecDeque<Open>,
     file: File,
     ended: Ended,
@@ -144,16 +145,18 @@ impl Ended {
 }
 
 impl<'a> Pipeline<'a> {
+    /// A load to be run. From here on the first signal ends it gently.
     pub(crate) fn new(
         writer: Writer,
         planner: &'a mut Planner,
         letters: Option<Letters>,
         max_rejects: Option<u64>,
         progress: Arc<Progress>,
-    ) -> Self {
+    ) -> Result<Self> {
         let file = File { name: "".into(), route: None };
         let (open, ended) = (VecDeque::new(), Ended::default());
-        Pipeline { writer, planner, letters, max_rejects, progress, open, file, ended }
+        let interrupted = interruption()?;
+        Ok(Pipeline { writer, planner, letters, max_rejects, progress, interrupted, open, file, ended })
     }
 
     /// Writes all that the reader brings, until it ends, fails, or a signal comes; then drains.
@@ -191,11 +194,10 @@ impl<'a> Pipeline<'a> {
     }
 
     async fn take_all(&mut self, messages: &mut Receiver<Message>) -> Result<(), Stop> {
-        let mut interrupted = interruption()?;
         loop {
             let message = tokio::select! {
                 biased;
-                changed = interrupted.changed() => {
+                changed = self.interrupted.changed() => {
                     // The sender lives as long as the program.
                     self.ended.interrupted = changed.is_ok();
                     return Ok(());

@@ -131,6 +131,11 @@ impl Run {
         self
     }
 
+    /// Whether the output has a line of these words, however they are spaced.
+    fn has_line(&self, words: &str) -> bool {
+        self.out.lines().any(|line| line.split_whitespace().collect::<Vec<_>>().join(" ") == words)
+    }
+
     /// The summary, where it was asked for as JSON.
     #[track_caller]
     fn json(&self) -> Value {

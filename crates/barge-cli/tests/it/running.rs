@@ -91,7 +91,7 @@ fn an_interrupted_replacement_leaves_the_table_as_it_was() {
     ];
     let mut child = place.start(&arguments);
     let mut input = child.stdin.take().unwrap();
-    input.write_all(format!("id,name\n{}", lines(0..40_000)).as_bytes()).unwrap();
+    input.write_all(format!("id,name\n{}", lines(0..10_000)).as_bytes()).unwrap();
     wait_until(|| place.rows("SELECT name FROM sqlite_master").len() > 1);
     send(&child, "INT");
     let run = Run::of(child.wait_with_output().unwrap()).ends(130);
