@@ -2,6 +2,8 @@
 //!
 //! In memory there is one connection, so a look-up or query while a transaction is open is `Busy`.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

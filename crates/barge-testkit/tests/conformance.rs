@@ -1,5 +1,7 @@
 //! The store in memory keeps every promise that has nothing to do with SQL, by itself and behind faults that never strike.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;

@@ -1,5 +1,7 @@
 //! The conformance suite finds what it is there to find: stores with one flaw each fail the promise that the flaw breaks.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 

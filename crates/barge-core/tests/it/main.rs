@@ -1,5 +1,7 @@
 //! The engine over the in-memory store: no database needed, and the clock may be paused.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
 extern crate barge_core as barge;
 
 mod batcher;

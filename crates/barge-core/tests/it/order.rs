@@ -157,7 +157,7 @@ async fn created_at_is_the_first_ones_when_upserts_coalesce() {
     let writer = one_flush(&db);
     for seconds in [1, 2, 3] {
         let event = Event { id: 1, created_at: time(seconds), updated_at: time(seconds) };
-        let _ = writer.upsert(&event).await.unwrap();
+        writer.upsert(&event).await.unwrap();
     }
     writer.close().await.unwrap().into_result().unwrap();
     let expected = Event { id: 1, created_at: time(1), updated_at: time(3) };

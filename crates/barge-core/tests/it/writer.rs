@@ -82,7 +82,7 @@ async fn any_limit_and_any_number_of_rows_behave() {
             let (store, db) = database().await;
             let writer = db.writer().max_rows(max_rows).start();
             for id in 0..rows {
-                let _ = writer.insert(&task(id, "x")).await.unwrap();
+                writer.insert(&task(id, "x")).await.unwrap();
             }
             let statistics = writer.close().await.unwrap().into_result().unwrap();
             assert_eq!(statistics.committed, rows as u64);
@@ -98,7 +98,7 @@ async fn a_row_larger_than_max_bytes_goes_alone_or_with_what_came_before() {
     let writer = db.writer().max_bytes(100).start();
     let large = "x".repeat(10_000);
     for id in 0..10 {
-        let _ = writer.insert(&task(id, &large)).await.unwrap();
+        writer.insert(&task(id, &large)).await.unwrap();
     }
     let statistics = writer.close().await.unwrap().into_result().unwrap();
     assert_eq!(store.rows("tasks").len(), 10);
@@ -139,11 +139,11 @@ async fn a_linger_waits_for_more_rows_but_not_longer() {
     lone.await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_secs(5));
     for id in 2..5 {
-        let _ = writer.insert(&task(id, "b")).await.unwrap();
+        writer.insert(&task(id, "b")).await.unwrap();
     }
     writer.flush().await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_secs(5), "a full buffer does not linger");
-    let _ = writer.insert(&task(9, "c")).await.unwrap();
+    writer.insert(&task(9, "c")).await.unwrap();
     writer.flush().await.unwrap();
     assert_eq!(started.elapsed(), Duration::from_secs(5), "neither does an explicit flush");
     let statistics = writer.close().await.unwrap().statistics;
@@ -156,21 +156,21 @@ async fn a_linger_waits_for_more_rows_but_not_longer() {
 async fn a_full_buffer_waits_or_says_so_and_a_cancelled_insert_was_not_accepted() {
     let (_, db) = slow_database(Duration::from_secs(1)).await;
     let writer = db.writer().max_rows(1).start();
-    let _ = writer.insert(&task(1, "in flight")).await.unwrap();
+    writer.insert(&task(1, "in flight")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let _ = writer.insert(&task(2, "buffered")).await.unwrap();
+    writer.insert(&task(2, "buffered")).await.unwrap();
     let third = task(3, "cancelled");
     let cancelled = tokio::time::timeout(Duration::from_millis(10), writer.insert(&third)).await;
     assert!(cancelled.is_err(), "no room yet");
-    let _ = writer.insert(&task(4, "waited")).await.unwrap();
+    writer.insert(&task(4, "waited")).await.unwrap();
     let statistics = writer.close().await.unwrap().into_result().unwrap();
     assert_eq!(statistics.added, 3);
     assert_eq!(db.get_all::<Task, _>(&[3]).await.unwrap(), [None]);
 
     let writer = db.writer().max_rows(1).when_full(WhenFull::Reject).start();
-    let _ = writer.insert(&task(5, "in flight")).await.unwrap();
+    writer.insert(&task(5, "in flight")).await.unwrap();
     tokio::time::sleep(Duration::from_millis(1)).await;
-    let _ = writer.insert(&task(6, "buffered")).await.unwrap();
+    writer.insert(&task(6, "buffered")).await.unwrap();
     let error = writer.insert(&task(7, "refused")).await.unwrap_err();
     assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::BufferFull, true));
     assert_eq!(writer.close().await.unwrap().statistics.committed, 2);
@@ -181,7 +181,7 @@ async fn closing_can_be_done_twice_and_nothing_is_accepted_after() {
     let (_, db) = database().await;
     let writer = db.writer().start();
     let clone = writer.clone();
-    let _ = writer.insert(&task(1, "a")).await.unwrap();
+    writer.insert(&task(1, "a")).await.unwrap();
     let first = writer.close().await.unwrap();
     let second = clone.close().await.unwrap();
     assert_eq!(first.statistics, second.statistics);
@@ -207,11 +207,11 @@ fn a_runtime_that_ends_first_sends_the_rows_to_the_dead_letter() {
     let receipt = runtime.block_on(async {
         let (_, db) = database().await;
         let writer = db.writer().linger(Duration::from_secs(3_600)).dead_letter(&path).start();
-        let _ = writer.insert(&task(1, "lost?")).await.unwrap();
+        writer.insert(&task(1, "lost?")).await.unwrap();
         let receipt = writer.insert(&task(2, "lost?")).await.unwrap();
         // Kept alive beyond the runtime, so that not even the drop of the last clone says anything.
         std::mem::forget(writer);
-        receipt
+        Some(receipt)
     });
     drop(runtime);
     let lines = std::fs::read_to_string(&path).unwrap();
@@ -220,7 +220,7 @@ fn a_runtime_that_ends_first_sends_the_rows_to_the_dead_letter() {
     assert_eq!(rows.len(), 2);
     assert_eq!((rows[1]["row"]["id"].as_i64(), rows[1]["error"]["kind"].as_str()), (Some(2), Some("Closed")));
     let late = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    assert_eq!(late.block_on(receipt).unwrap_err().kind(), ErrorKind::Closed);
+    assert_eq!(late.block_on(receipt.unwrap()).unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]
@@ -230,8 +230,8 @@ async fn a_dead_letter_holds_row_table_operation_and_error() {
     let (_, db) = database().await;
     db.insert_all(&[task(1, "there")]).await.unwrap();
     let writer = db.writer().dead_letter(&path).start();
-    let _ = writer.insert(&task(1, "again")).await.unwrap();
-    let _ = writer.insert(&task(2, "new")).await.unwrap();
+    writer.insert(&task(1, "again")).await.unwrap();
+    writer.insert(&task(2, "new")).await.unwrap();
     let report = writer.close().await.unwrap();
     assert_eq!(report.statistics.rejected, 1);
     let lines = std::fs::read_to_string(&path).unwrap();

@@ -74,13 +74,17 @@ pub(super) fn is_letter(text: &str) -> bool {
     serde_json::from_str::<Letter<'_>>(text).is_ok()
 }
 
+/// A table's schema, where one is given, and its name.
+type QualifiedName = (Option<Arc<str>>, Arc<str>);
+
 /// Where the letters being read are meant for.
 pub(super) struct Letters {
     file: Arc<str>,
     options: ReadOptions,
     current: Option<DeadLetter>,
     told: Vec<Option<Column>>,
-    schemas: HashMap<(Option<Arc<str>>, Arc<str>), Option<SchemaRef>>,
+    /// What is known of each table, asked once.
+    schemas: HashMap<QualifiedName, Option<SchemaRef>>,
 }
 
 impl Letters {
