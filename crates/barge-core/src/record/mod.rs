@@ -81,7 +81,7 @@ pub trait Columns: Any + Send {
         Self: Sized;
 
     /// Takes the columns built so far, leaving the builders empty. Columns that fill themselves (`created_at`) hold
-    /// NULL where the record did; see [`finish_batch`].
+    /// NULL where the record did, and are filled when the batch is sealed.
     fn finish(&mut self) -> Vec<ArrayRef>;
 }
 
