@@ -139,11 +139,14 @@ fn check_nan<T: Copy + Into<f64>>(values: &[T], array: &dyn Array, invalid: &mut
 }
 
 fn check_exact(row: usize, value: i64, affinity: Affinity, invalid: &mut impl FnMut(usize, String)) {
-    // Back from the nearest real; 2⁶³ itself would saturate to an equal i64::MAX.
-    let exact = value.unsigned_abs() <= EXACT_MAX || (value as f64 as i64 == value && value != i64::MAX);
-    if affinity == Affinity::Real && !exact {
+    if affinity == Affinity::Real && !real_is_exact(value) {
         invalid(row, format!("the column holds reals and would round {value}"));
     }
+}
+
+/// Whether the nearest real is the integer itself. The nearest to `i64::MAX` is 2⁶³, which would saturate back to it.
+fn real_is_exact(value: i64) -> bool {
+    value.unsigned_abs() <= EXACT_MAX || (value as f64 as i64 == value && value != i64::MAX)
 }
 
 /// Whether a decimal survives being made a real or an integer.
@@ -152,8 +155,7 @@ fn real_keeps(value: i128, scale: i8) -> bool {
     while digits != 0 && digits.is_multiple_of(10) {
         digits /= 10;
     }
-    digits < 10_u128.pow(REAL_DIGITS)
-        || (scale == 0 && i64::try_from(value).is_ok_and(|value| value as f64 as i64 == value))
+    digits < 10_u128.pow(REAL_DIGITS) || (scale == 0 && i64::try_from(value).is_ok_and(real_is_exact))
 }
 
 fn check_vectors(rows: usize, has_null: impl Fn(usize) -> bool, invalid: &mut impl FnMut(usize, String)) {

@@ -121,7 +121,8 @@ async fn round_trip(declared: &str, array: &ArrayRef) {
     assert_eq!(found.data_type(), expected.data_type(), "{context}");
     for row in 0..expected.len() {
         let (one, other) = (expected.slice(row, 1), found.slice(row, 1));
-        let equal = one.as_ref() == other.as_ref() || equal_floats(&one, &other) || shown(&one) == shown(&other);
+        let equal =
+            one.as_ref() == other.as_ref() || equal_floats(&one, &other) || shown(&one) == shown(&other);
         assert!(equal, "{context}: {one:?} came back as {other:?}");
     }
     let plain = rejected.is_empty() || rejected.len() < array.len();
