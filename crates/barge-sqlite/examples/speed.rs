@@ -100,7 +100,7 @@ async fn barge_write(store: &SqliteStore, op: Operation, rows: &[Row], outcomes:
         store.transact(None, &[Step { target: target.clone(), batch, outcomes }]).await.unwrap();
     }
     std::thread::sleep(Duration::from_micros(100));
-    cpu() - t
+    cpu().saturating_sub(t)
 }
 
 fn cpu() -> Duration {
@@ -176,7 +176,7 @@ async fn main() {
                     }
                     let t = cpu();
                     loop_write(&mut c, sql, &data);
-                    let p = cpu() - t;
+                    let p = cpu().saturating_sub(t);
                     if !barge_first {
                         b = barge_write(&store, op, &data, false).await;
                     }
@@ -208,7 +208,7 @@ async fn main() {
                         }
                         std::hint::black_box(&found);
                     }
-                    let p = cpu() - t;
+                    let p = cpu().saturating_sub(t);
                     let t = cpu();
                     for chunk in &chunks {
                         let keys = RecordBatch::try_from_iter([(
@@ -219,7 +219,7 @@ async fn main() {
                         let found = store.look_up(LookUp { table: table.clone(), keys }).await.unwrap();
                         assert_eq!(found.num_rows(), chunk.len());
                     }
-                    let b = cpu() - t;
+                    let b = cpu().saturating_sub(t);
                     let e = best.entry("lookup").or_default();
                     e.0.push(p.as_secs_f64());
                     e.1.push(b.as_secs_f64());

@@ -139,9 +139,7 @@ fn check_nan<T: Copy + Into<f64>>(values: &[T], array: &dyn Array, invalid: &mut
 }
 
 fn check_exact(row: usize, value: i64, affinity: Affinity, invalid: &mut impl FnMut(usize, String)) {
-    // Back from the nearest real; 2⁶³ itself would saturate to an equal i64::MAX.
-    let exact = value.unsigned_abs() <= EXACT_MAX || (value as f64 as i64 == value && value != i64::MAX);
-    if affinity == Affinity::Real && !exact {
+    if affinity == Affinity::Real && !real_is_exact(value) {
         invalid(row, format!("the column holds reals and would round {value}"));
     }
 }
