@@ -67,7 +67,7 @@ fn check_column(array: &ArrayRef, affinity: Affinity, reject: &mut impl FnMut(us
         }
         DataType::Decimal128(_, scale) if affinity.is_numeric() => {
             for (row, value) in array.as_primitive::<Decimal128Type>().iter().enumerate() {
-                if let Some(value) = value.filter(|value| !number_keeps(*value, *scale, affinity)) {
+                if let Some(value) = value.filter(|value| !real_keeps(*value, *scale)) {
                     let text = crate::batch::cells::decimal_text(value, *scale);
                     invalid(row, format!("the column is numeric and would round {text}: declare it TEXT"));
                 }
@@ -144,16 +144,18 @@ fn check_exact(row: usize, value: i64, affinity: Affinity, invalid: &mut impl Fn
     }
 }
 
-/// Whether a decimal survives being made a number: an integer stays one unless the column is REAL.
-fn number_keeps(value: i128, scale: i8, affinity: Affinity) -> bool {
+/// Whether the nearest real is the integer itself. The nearest to `i64::MAX` is 2⁶³, which would saturate back to it.
+fn real_is_exact(value: i64) -> bool {
+    value.unsigned_abs() <= EXACT_MAX || (value as f64 as i64 == value && value != i64::MAX)
+}
+
+/// Whether a decimal survives being made a real or an integer.
+fn real_keeps(value: i128, scale: i8) -> bool {
     let mut digits = value.unsigned_abs();
     while digits != 0 && digits.is_multiple_of(10) {
         digits /= 10;
     }
-    digits < 10_u128.pow(REAL_DIGITS)
-        || (scale == 0 && affinity != Affinity::Real && i64::try_from(value).is_ok())
-        // A real is read back by its shortest text.
-        || (scale == 0 && (value as f64).to_string() == value.to_string())
+    digits < 10_u128.pow(REAL_DIGITS) || (scale == 0 && i64::try_from(value).is_ok_and(real_is_exact))
 }
 
 fn check_vectors(rows: usize, has_null: impl Fn(usize) -> bool, invalid: &mut impl FnMut(usize, String)) {
@@ -307,10 +309,8 @@ mod tests {
 
     #[test]
     fn decimals_keep_fifteen_digits_in_numeric_columns() {
-        assert!(number_keeps(123_456_789_012_345, 4, Affinity::Real));
-        assert!(number_keeps(1_000_000_000_000_000_000_000, 4, Affinity::Real));
-        assert!(!number_keeps(1_234_567_890_123_456, 4, Affinity::Real));
-        assert!(!number_keeps(i64::MAX.into(), 0, Affinity::Real));
-        assert!(number_keeps(i64::MAX.into(), 0, Affinity::Numeric));
+        assert!(real_keeps(123_456_789_012_345, 4));
+        assert!(real_keeps(1_000_000_000_000_000_000_000, 4));
+        assert!(!real_keeps(1_234_567_890_123_456, 4));
     }
 }
