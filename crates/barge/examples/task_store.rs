@@ -1,4 +1,5 @@
-//! A task store: thousands of tasks are queued, many workers report them done one by one, and the database sees a few statements.
+//! A task store: thousands of tasks are queued, many workers report them done one by one, and the database sees a few
+//! transactions.
 //!
 //! ```console
 //! $ cargo run --example task_store -p barge
@@ -149,7 +150,8 @@ async fn one_wrong_row(writer: &Writer) -> Result<()> {
     Ok(())
 }
 
-/// What batching saved: one statement a row is what the same calls would have cost without it.
+/// What batching saved: a commit and a statement a row is what the same calls would have cost without it. (SQLite applies an
+/// update row by row, with one prepared statement and one commit a flush; its statements are counted so.)
 fn show(statistics: &Statistics) {
     println!(
         "{} rows: {} committed, {} rejected; {} flushes of {:.0} rows on average; {} statements, {} round trips saved",
@@ -164,7 +166,7 @@ fn show(statistics: &Statistics) {
     // 10,000 inserts, as many updates, three rows with receipts, and three of which one is wrong.
     assert_eq!(statistics.added, 2 * TASKS as u64 + 6);
     assert_eq!((statistics.committed, statistics.rejected), (statistics.added - 1, 1));
-    assert!(statistics.round_trips_saved > 0);
+    assert!(statistics.flushes < statistics.added && statistics.round_trips_saved > 0);
 }
 
 /// Many keys cost one statement. The rows come in the order of the keys, and `None` where there is no row.

@@ -1,7 +1,7 @@
 //! Barge moves rows between applications and databases in batches.
 //!
-//! Code goes on saying *insert this row*, *get that key*; Barge gathers such calls into batches, runs a fixed number of
-//! statements a batch, never one a row, and hands every row its own outcome.
+//! Code goes on saying *insert this row*, *get that key*; Barge gathers such calls into batches, writes each in one
+//! transaction, by statements over the whole batch instead of one a row, and hands every row its own outcome.
 //!
 //! ```
 //! use barge::record::batch_of;
