@@ -46,6 +46,13 @@ pub(super) fn cast(array: &ArrayRef, data_type: &DataType) -> Result<ArrayRef> {
     if array.data_type() == data_type {
         return Ok(array.clone());
     }
+    // Arrow parses text in the zone "UTC" only with its time zone tables; the offset means the same.
+    if let (DataType::Utf8, DataType::Timestamp(unit, Some(zone))) = (array.data_type(), data_type)
+        && zone.as_ref() == "UTC"
+    {
+        let times = cast(array, &DataType::Timestamp(*unit, Some("+00:00".into())))?;
+        return cast(&cast(&times, &DataType::Int64)?, data_type);
+    }
     let strict = CastOptions { safe: false, ..CastOptions::default() };
     // Without `strict`, what doesn't survive becomes NULL: the way to find it.
     let lenient = CastOptions { safe: true, ..CastOptions::default() };
