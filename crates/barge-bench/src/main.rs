@@ -29,9 +29,12 @@ struct Arguments {
 enum Benchmark {
     /// Insert, update, upsert and look-up by key against a hand-written rusqlite loop.
     Sqlite {
-        /// Only the rows at 1,000 a batch.
+        /// Only a million rows at 1,000 a batch, and look-ups.
         #[arg(long)]
         short: bool,
+        /// Only one operation: insert, update, upsert or look-up.
+        #[arg(long)]
+        only: Option<String>,
     },
     /// What the writer itself costs: rows into the buffers, with no store beneath.
     OwnCost,
@@ -47,13 +50,13 @@ fn main() {
     let arguments = Arguments::parse();
     let rounds = arguments.rounds | 1;
     match arguments.benchmark {
-        Benchmark::Sqlite { short } => sqlite::run(rounds, short),
+        Benchmark::Sqlite { short, only } => sqlite::run(rounds, short, only.as_deref()),
         Benchmark::OwnCost => own_cost::run(rounds),
         Benchmark::Commits => commits::run(rounds),
         Benchmark::Load => load::run(rounds),
         Benchmark::All => {
             own_cost::run(rounds);
-            sqlite::run(rounds, false);
+            sqlite::run(rounds, false, None);
             commits::run(rounds);
             load::run(rounds);
         }

@@ -30,7 +30,8 @@ impl Place {
     }
 }
 
-pub(crate) fn run(rounds: usize, short: bool) {
+pub(crate) fn run(rounds: usize, short: bool, only: Option<&str>) {
+    let wanted = |operation: &str| only.is_none_or(|only| only == operation);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     println!("\n### SQLite: the typed Writer against a rusqlite loop\n");
     println!(
@@ -40,8 +41,10 @@ pub(crate) fn run(rounds: usize, short: bool) {
     println!("|---|---|---|---|---|---|---|---|---|---|");
     let bench = Bench { runtime, rounds };
     let operations = [Operation::Insert, Operation::Update, Operation::Upsert];
+    let operations =
+        operations.into_iter().filter(|operation| wanted(operation.as_str())).collect::<Vec<_>>();
     for place in Place::ALL {
-        for operation in operations {
+        for &operation in &operations {
             for shuffled in [false, true] {
                 bench.write(place, operation, shuffled, 1_000_000, 1_000);
             }
@@ -49,7 +52,7 @@ pub(crate) fn run(rounds: usize, short: bool) {
         if short {
             continue;
         }
-        for operation in operations {
+        for &operation in &operations {
             for rows in [100, 500, 1_000] {
                 bench.write(place, operation, false, rows, 1_000);
             }
@@ -57,6 +60,9 @@ pub(crate) fn run(rounds: usize, short: bool) {
                 bench.write(place, operation, false, 200_000, batch);
             }
         }
+    }
+    if !wanted("look-up") {
+        return;
     }
     println!("\n### SQLite: look-up by key against one prepared query a key\n");
     println!(

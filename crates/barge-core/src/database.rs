@@ -256,8 +256,12 @@ impl Database {
             return Ok(Vec::new());
         }
         let wanted = Wanted::new::<R, K>(keys)?;
-        let found = self.core.store.look_up(wanted.look_up.clone()).await?;
-        wanted.rows(&found)
+        let mut found = self.core.store.look_up(wanted.look_up.clone()).await?;
+        let mut rows = wanted.rows();
+        while let Some(part) = found.next().await? {
+            rows.take(&part)?;
+        }
+        Ok(rows.found)
     }
 
     /// Adds all rows, or none. One transaction.
@@ -486,7 +490,9 @@ impl Tx {
         }
         let wanted = Wanted::new::<R, K>(keys)?;
         let found = self.transaction.look_up(&wanted.look_up).await;
-        wanted.rows(&self.remember(found)?)
+        let mut rows = wanted.rows();
+        rows.take(&self.remember(found)?)?;
+        Ok(rows.found)
     }
 
     /// Runs your own statement over a batch, which the text calls `{batch}`: its columns, and `_ordinal`, the row's place
@@ -619,21 +625,47 @@ impl Wanted {
         Ok(Wanted { look_up: LookUp { table: Arc::new(columns_of::<R>(table)?), keys }, places })
     }
 
-    fn rows<R: FromRow>(&self, found: &RecordBatch) -> Result<Vec<Option<R>>> {
-        let ordinals = ordinals(found)?;
-        let mut row_of: Vec<Option<u32>> = vec![None; self.look_up.keys.num_rows()];
-        for (row, &ordinal) in ordinals.values().iter().enumerate() {
-            row_of[ordinal as usize].get_or_insert(row as u32);
-        }
-        let wanted: Vec<Option<u32>> = self.places.iter().map(|&place| row_of[place as usize]).collect();
-        let in_order = wanted.iter().flatten().copied().eq(0..found.num_rows() as u32);
-        let mut rows = if in_order {
-            R::from_batch(found)?.into_iter()
-        } else {
-            let taken: UInt32Array = wanted.iter().flatten().copied().collect();
-            R::from_batch(&take_record_batch(found, &taken)?)?.into_iter()
+    /// Where the rows go as they come.
+    fn rows<R>(&self) -> Rows<R> {
+        let distinct = self.look_up.keys.num_rows();
+        let repeated = (distinct < self.places.len()).then(|| {
+            let mut asked = vec![Vec::new(); distinct];
+            for (index, place) in self.places.iter().enumerate() {
+                asked[*place as usize].push(index as u32);
+            }
+            asked
+        });
+        Rows { repeated, found: self.places.iter().map(|_| None).collect() }
+    }
+}
+
+/// The rows of a look-up, each in the place of its key.
+struct Rows<R> {
+    /// For each key looked up, the places that asked for it; `None` where each was asked for once, in this order.
+    repeated: Option<Vec<Vec<u32>>>,
+    found: Vec<Option<R>>,
+}
+
+impl<R: FromRow> Rows<R> {
+    /// Takes rows that were found. Where a key has several, the first counts.
+    fn take(&mut self, part: &RecordBatch) -> Result<()> {
+        let ordinals = ordinals(part)?;
+        let Some(asked) = &self.repeated else {
+            for (row, ordinal) in R::from_batch(part)?.into_iter().zip(ordinals.values()) {
+                self.found[*ordinal as usize].get_or_insert(row);
+            }
+            return Ok(());
         };
-        Ok(wanted.into_iter().map(|row| row.and_then(|_| rows.next())).collect())
+        let pairs = ordinals.values().iter().enumerate();
+        let pairs = pairs.flat_map(|(row, ordinal)| {
+            asked[*ordinal as usize].iter().map(move |place| (row as u32, *place))
+        });
+        let (rows, places): (Vec<u32>, Vec<u32>) = pairs.unzip();
+        let rows = R::from_batch(&take_record_batch(part, &UInt32Array::from(rows))?)?;
+        for (row, place) in rows.into_iter().zip(places) {
+            self.found[place as usize].get_or_insert(row);
+        }
+        Ok(())
     }
 }
 

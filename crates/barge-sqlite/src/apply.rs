@@ -1,21 +1,36 @@
 //! Steps a batch at a time: one statement, and one before it where outcomes are wanted.
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use barge_core::Result;
 use barge_core::store::{Applied, Step};
 use libsqlite3_sys as ffi;
+use tokio::sync::Notify;
 
 use crate::batch::BoundBatch;
 use crate::connection::Connection;
 use crate::plan::Plan;
 use crate::statement::Statement;
 
+/// How a step that fails is undone.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Undo {
+    /// By itself: the transaction goes on.
+    Alone,
+    /// With the whole transaction, by the caller.
+    WithTheTransaction,
+}
+
+/// How many rows before a batch's end the caller is told that it is nearly done: the work on so many takes about as long as
+/// waking a thread.
+pub(crate) const ROWS_AHEAD: usize = 100;
+
 impl Connection {
     /// Applies a step, whole or not at all, unless the transaction ends.
-    pub(crate) fn apply(&mut self, step: &Step) -> Result<Applied> {
+    pub(crate) fn apply(&mut self, step: &Step, undo: Undo) -> Result<Applied> {
         let plan = self.plan(&step.target)?;
-        if !plan.needs_savepoint {
+        if undo == Undo::WithTheTransaction || !plan.may_leave_changes(step) {
             return self.apply_plan(&plan, step);
         }
         self.run("SAVEPOINT barge_step")?;
@@ -30,17 +45,17 @@ impl Connection {
         let tells_rows = plan.has_triggers || plan.is_view;
         let write = match &plan.write {
             Some(write) if rows > 1 && !(step.outcomes && tells_rows) => write,
-            _ => return self.apply_one_by_one(plan, &plan.bind(&step.batch, None)?, step),
+            _ => return self.apply_one_by_one(plan, &plan.bind_whole(&step.batch, None)?, step),
         };
         let keys = match plan.target.generated() {
             Some(index) if step.outcomes => match self.keys(plan, step.batch.column(index))? {
                 Some(keys) => Some(keys),
                 // Where the row ids are used up only SQLite can find a free one.
-                None => return self.apply_one_by_one(plan, &plan.bind(&step.batch, None)?, step),
+                None => return self.apply_one_by_one(plan, &plan.bind_whole(&step.batch, None)?, step),
             },
             _ => None,
         };
-        let batch = plan.bind(&step.batch, keys.as_ref())?;
+        let batch = plan.bind_whole(&step.batch, keys.as_ref())?;
         let appended = self.append(plan, step, keys.as_ref())?;
         let write = appended.as_ref().map_or(write, |(append, _)| append);
         let mut statements = 1;
@@ -52,6 +67,9 @@ impl Connection {
             }
             _ => None,
         };
+        if let Some((row, whom)) = self.nearly_done(rows) {
+            batch.tell_at(row, whom);
+        }
         if let Err(failure) = write.run_over(&batch).finish() {
             return Err(self.step_error(plan, &batch, failure, None));
         }
@@ -68,6 +86,12 @@ impl Connection {
             (0..rows).map(outcome).collect()
         });
         Ok(Applied { affected, outcomes, generated: keys, statements })
+    }
+
+    /// Whom to tell at which position of the batch that is being read.
+    pub(crate) fn nearly_done(&mut self, rows: usize) -> Option<(usize, Arc<Notify>)> {
+        let whom = self.nearly_done.take()?;
+        (rows > 2 * ROWS_AHEAD).then(|| (rows - ROWS_AHEAD, whom))
     }
 
     pub(crate) fn end_savepoint(&mut self, name: &str, keep: bool) -> Result<()> {

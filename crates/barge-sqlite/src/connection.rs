@@ -2,12 +2,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use barge_core::store::{CommitError, ORDINAL};
 use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
+use tokio::sync::Notify;
 
 use crate::affinity::Affinity;
 use crate::batch::{BoundBatch, Cells, module};
@@ -30,6 +32,8 @@ pub(crate) struct Connection {
     /// What messages call the database.
     pub(crate) name: String,
     busy_timeout: Duration,
+    /// Whom to tell when the command under way is nearly done.
+    pub(crate) nearly_done: Option<Arc<Notify>>,
     pub(crate) inner: rusqlite::Connection,
 }
 
@@ -47,6 +51,7 @@ impl Connection {
             batch_tables: HashSet::new(),
             name,
             busy_timeout,
+            nearly_done: None,
             inner,
         }
     }
@@ -228,7 +233,9 @@ pub(crate) fn bind(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) ->
 
 /// A batch of keys to look up, which may be read in any order.
 pub(crate) fn bind_keys(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) -> Result<Rc<BoundBatch>> {
-    bound(batch, affinity).map(BoundBatch::sorted).map(Rc::new)
+    let only_column = batch.num_columns() == 1;
+    let bound = bound(batch, affinity)?;
+    Ok(Rc::new(if only_column { bound.sorted_by(0) } else { bound }))
 }
 
 fn bound(batch: &RecordBatch, affinity: impl Fn(usize) -> Affinity) -> Result<BoundBatch> {

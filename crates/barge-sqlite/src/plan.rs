@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
-use barge_core::store::{Operation, Outcome, TableKind, Target};
+use barge_core::store::{Operation, Outcome, Step, TableKind, Target};
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::affinity::Affinity;
@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) needs_savepoint: bool,
     pub(crate) has_triggers: bool,
     pub(crate) is_view: bool,
+    /// The key, where rows may be written in its order.
+    sorts_by: Option<usize>,
     /// Whether keys never repeat, so that the next is not only above those in the table.
     pub(crate) autoincrement: bool,
 }
@@ -137,6 +139,7 @@ impl Plan {
                 || (cascades && matches!(target.operation, Operation::Delete | Operation::Update)),
             has_triggers,
             is_view: description.kind == TableKind::View,
+            sorts_by: sorts_by(target),
             autoincrement,
             target: Arc::clone(target),
         })
@@ -157,8 +160,26 @@ impl Plan {
         Ok(self.rows.get_or_init(|| RowStatements { write, places, matching }))
     }
 
-    /// The batch as the plan's statements read it, with other keys where they were drawn.
-    pub(crate) fn bind(&self, batch: &RecordBatch, keys: Option<&Int64Array>) -> Result<Rc<BoundBatch>> {
+    /// The batch as the plan's statements read it where they write it whole: in the order of its keys, where that can't show.
+    pub(crate) fn bind_whole(
+        &self,
+        batch: &RecordBatch,
+        keys: Option<&Int64Array>,
+    ) -> Result<Rc<BoundBatch>> {
+        let bound = self.bound(batch, keys)?;
+        Ok(Rc::new(match self.sorts_by {
+            Some(key) => bound.sorted_by(key),
+            None => bound,
+        }))
+    }
+
+    /// The batch as the plan's statements read it.
+    pub(crate) fn bind(&self, batch: &RecordBatch) -> Result<Rc<BoundBatch>> {
+        self.bound(batch, None).map(Rc::new)
+    }
+
+    /// The batch, with other keys where they were drawn.
+    fn bound(&self, batch: &RecordBatch, keys: Option<&Int64Array>) -> Result<BoundBatch> {
         let key = keys.and_then(|keys| Some((self.target.generated()?, Arc::new(keys.clone()) as ArrayRef)));
         let fields = self.target.columns.iter().zip(batch.columns()).enumerate();
         let columns = fields.map(|(index, (column, array))| {
@@ -169,7 +190,14 @@ impl Plan {
             Cells::new(&column.field, array, self.affinities[index])
                 .map_err(|error| error.with_table(self.target.table().to_string()))
         });
-        Ok(Rc::new(BoundBatch::new(columns.collect::<Result<Vec<_>>>()?, batch.num_rows())))
+        Ok(BoundBatch::new(columns.collect::<Result<Vec<_>>>()?, batch.num_rows()))
+    }
+
+    /// Whether a step that fails may leave changes behind: where a trigger does, or where it goes row by row.
+    pub(crate) fn may_leave_changes(&self, step: &Step) -> bool {
+        let one_by_one = self.write.is_none()
+            || (step.outcomes && (self.is_view || self.has_triggers || self.target.generated().is_some()));
+        self.needs_savepoint || (step.batch.num_rows() > 1 && one_by_one)
     }
 
     /// Whether row by row needs to know if the key was there before the row: where the number of changes doesn't tell.
@@ -200,4 +228,24 @@ impl Plan {
 pub(crate) fn affinities(target: &Target) -> Vec<Affinity> {
     let declared = |index| target.described(index).map_or("", |described| &described.declared_type);
     (0..target.columns.len()).map(|index| Affinity::of(declared(index))).collect()
+}
+
+/// The key by which a step's rows may be sorted: one column of integers, and nothing but the key by which rows could get into
+/// each other's way. Rows with keys far apart touch other pages each; in their order, at least the way there is shared.
+fn sorts_by(target: &Target) -> Option<usize> {
+    let &[key] = target.key.as_slice() else { return None };
+    let description = &target.description;
+    let is_key = |column: &Option<String>| {
+        column.as_ref().is_some_and(|column| column.eq_ignore_ascii_case(target.columns[key].name()))
+    };
+    let only_key_is_unique = description.unique.iter().all(|unique| unique.columns.iter().all(is_key));
+    let free = description.kind == TableKind::Table
+        && description.triggers.is_empty()
+        && target.generated().is_none()
+        && only_key_is_unique
+        && !description
+            .foreign_keys
+            .iter()
+            .any(|foreign_key| foreign_key.parent.name().eq_ignore_ascii_case(target.table().name()));
+    free.then_some(key)
 }

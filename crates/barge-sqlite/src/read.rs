@@ -87,7 +87,11 @@ impl Reader {
 
     /// The rows read so far as a batch.
     pub(crate) fn take(&mut self) -> Result<RecordBatch> {
-        let arrays = self.columns.iter_mut().map(ColumnReader::finish).collect::<Result<Vec<_>>>()?;
+        let arrays = self.columns.iter_mut().map(ColumnReader::finish).collect::<Result<Vec<_>>>();
+        let arrays = arrays.map_err(|error| match error.row() {
+            Some(row) => error.with_row(self.rows_before + row),
+            None => error,
+        })?;
         let schema = self.schema.get_or_insert_with(|| {
             Arc::new(Schema::new(self.columns.iter().map(ColumnReader::field).collect::<Vec<_>>()))
         });
@@ -102,14 +106,34 @@ impl Reader {
 impl Connection {
     /// Reads rows by key.
     pub(crate) fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
+        let mut found = Err(Error::new(ErrorKind::Statement, "a look-up gave no rows at all"));
+        self.look_up_in_parts(look_up, usize::MAX, &mut |part| {
+            found = Ok(part);
+            true
+        })?;
+        found
+    }
+
+    /// Reads rows by key and gives them in parts of some rows, the first of which may be empty, as long as they are wanted.
+    pub(crate) fn look_up_in_parts(
+        &mut self,
+        look_up: &LookUp,
+        rows_max: usize,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
         let named = |error: Error| match error.table() {
             None => error.with_table(look_up.table.name().to_string()),
             Some(_) => error,
         };
-        self.look_up_rows(look_up).map_err(named)
+        self.look_up_rows(look_up, rows_max, wanted).map_err(named)
     }
 
-    fn look_up_rows(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
+    fn look_up_rows(
+        &mut self,
+        look_up: &LookUp,
+        rows_max: usize,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
         let (table, keys) = (&look_up.table, &look_up.keys);
         let batch = self.batch_table(keys.num_columns())?;
         let mut sql = String::with_capacity(64 + 24 * table.columns().len());
@@ -132,11 +156,17 @@ impl Connection {
         let ordinal = Arc::new(Field::new(ORDINAL, arrow::datatypes::DataType::Int64, false));
         let fields =
             table.columns().iter().map(|column| Arc::new((*column.field).clone().with_nullable(true)));
-        let mut reader = Reader::of_fields(std::iter::once(ordinal).chain(fields), keys.num_rows())?;
+        let rows = keys.num_rows().min(rows_max);
+        let mut reader = Reader::of_fields(std::iter::once(ordinal).chain(fields), rows)?;
         let mut run = statement.run_over(&batch);
-        reader.read(&mut run, usize::MAX, |failure| self.error(failure))?;
-        drop(run);
-        reader.take()
+        let mut first = true;
+        loop {
+            let more = reader.read(&mut run, rows_max, |failure| self.error(failure))?;
+            if (first || !reader.is_empty()) && !wanted(reader.take()?) || !more {
+                return Ok(());
+            }
+            first = false;
+        }
     }
 
     /// The affinity of a look-up's key column: asked only where a key's form depends on it.

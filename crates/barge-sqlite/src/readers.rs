@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
-use barge_core::store::{Query, RecordStream};
+use barge_core::store::{LookUp, Query, RecordStream};
 use barge_core::{Error, ErrorKind, Result};
+use futures::stream::BoxStream;
 use libsqlite3_sys as ffi;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
@@ -18,6 +19,8 @@ use crate::options::{Access, SqliteOptions};
 use crate::read::BATCH_ROWS;
 use crate::thread::{Ended, Worker, closed};
 
+/// Rows in a part of a look-up: enough to be worth handing over, few enough that the caller works on some while others are read.
+pub(crate) const LOOK_UP_ROWS: usize = 256;
 /// Batches read ahead of who takes them.
 const BATCHES_AHEAD: usize = 2;
 /// How many of SQLite's own instructions go by between two looks at whether the query was given up.
@@ -126,6 +129,16 @@ impl Lease {
             received.poll_recv(context)
         });
         Ok(RecordStream::new(schema, stream))
+    }
+
+    /// Streams the rows with some keys.
+    pub(crate) fn look_up(self, look_up: LookUp) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let Some(worker) = self.worker() else { return Err(closed()) };
+        worker.parts(move |connection, give| {
+            let read = connection.look_up_in_parts(&look_up, LOOK_UP_ROWS, give);
+            drop(self);
+            read
+        })
     }
 
     fn worker(&self) -> Option<Worker> {

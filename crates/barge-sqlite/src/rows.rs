@@ -37,7 +37,7 @@ impl Connection {
     /// Applies a step row by row, leaving out the rows that fail. An error ends the transaction.
     pub(crate) fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
         let plan = self.plan(&step.target)?;
-        let batch = plan.bind(&step.batch, None)?;
+        let batch = plan.bind(&step.batch)?;
         match self.rows(&plan, &batch, step, Failing::IsLeftOut) {
             Ok(Rows { outcomes, generated, statements, .. }) => {
                 Ok(AppliedRows { outcomes, generated, statements })
@@ -57,17 +57,9 @@ impl Connection {
         batch: &Rc<BoundBatch>,
         step: &Step,
     ) -> Result<Applied> {
-        // A single row's statement undoes itself.
-        let savepoint = !plan.needs_savepoint && step.batch.num_rows() > 1;
-        if savepoint {
-            self.run("SAVEPOINT barge_rows")?;
-        }
         let rows = self.rows(plan, batch, step, Failing::EndsTheStep);
-        if savepoint {
-            self.end_savepoint("barge_rows", rows.is_ok())?;
-        }
         let Rows { outcomes, generated, affected, statements } = rows?;
-        let outcomes = outcomes.into_iter().collect::<Result<Vec<Outcome>>>()?;
+        let outcomes = batch.by_row(outcomes.into_iter().collect::<Result<Vec<Outcome>>>()?);
         Ok(Applied {
             affected,
             outcomes: step.outcomes.then_some(outcomes),
@@ -91,7 +83,12 @@ impl Connection {
             affected: 0,
             statements: 0,
         };
-        for row in 0..step.batch.num_rows() {
+        let (watched, whom) = self.nearly_done(step.batch.num_rows()).unzip();
+        for position in 0..step.batch.num_rows() {
+            let row = batch.row_at(position);
+            if watched == Some(position) {
+                whom.iter().for_each(|whom| whom.notify_one());
+            }
             rows.statements += 1 + u32::from(row_statements.matching.is_some());
             let outcome = match self.row(plan, row_statements, batch, row, failing) {
                 Ok((outcome, affected)) => {
@@ -99,7 +96,7 @@ impl Connection {
                     Ok(outcome)
                 }
                 Err(failure) => {
-                    batch.show_row(row);
+                    batch.show_position(position);
                     let error = self.step_error(plan, batch, failure, Some(row));
                     if failing == Failing::EndsTheStep || !error.is_row() || !self.in_transaction() {
                         return Err(error);

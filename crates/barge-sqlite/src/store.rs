@@ -13,11 +13,12 @@ use barge_core::store::{
 use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::apply::Undo;
 use crate::check::check;
 use crate::connection::Connection;
 use crate::ddl::create_table_sql;
 use crate::options::{Access, SqliteOptions};
-use crate::readers::{Readers, each_batch};
+use crate::readers::{LOOK_UP_ROWS, Readers, each_batch};
 use crate::thread::{Ended, Worker, closed};
 use crate::transaction::SqliteTransaction;
 
@@ -213,8 +214,20 @@ impl Store for SqliteStore {
         Ok(RecordStream::new(schema, futures::stream::iter(batches.into_iter().map(Ok))))
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch> {
-        self.read(move |connection| connection.look_up(&look_up)).await
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
+        self.check_open()?;
+        let parts = match &self.readers {
+            Some(readers) => readers.take().await?.look_up(look_up)?,
+            None => {
+                let permit = self.gate().await?;
+                self.writer.parts(move |connection, give| {
+                    let read = connection.look_up_in_parts(&look_up, LOOK_UP_ROWS, give);
+                    drop(permit);
+                    read
+                })?
+            }
+        };
+        RecordStream::of_parts(parts).await
     }
 
     /// Waits for the transaction that is open and for queries, at most the busy timeout; then moves the log into the file.
@@ -283,7 +296,15 @@ impl Connection {
         {
             return Ok(None);
         }
-        steps.iter().map(|step| self.apply(step)).collect::<Result<_>>().map(Some)
+        let nearly_done = self.nearly_done.take();
+        let mut applied = Vec::with_capacity(steps.len());
+        for (place, step) in steps.iter().enumerate() {
+            if place + 1 == steps.len() {
+                self.nearly_done.clone_from(&nearly_done);
+            }
+            applied.push(self.apply(step, Undo::WithTheTransaction)?);
+        }
+        Ok(Some(applied))
     }
 }
 

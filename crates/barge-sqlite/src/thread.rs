@@ -5,18 +5,24 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use barge_core::{Error, ErrorKind, Result};
-use tokio::sync::oneshot;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::oneshot::error::{RecvError, TryRecvError};
+use tokio::sync::{Notify, oneshot};
 
 use crate::connection::Connection;
 
-/// How long the thread looks out for the next command before it sleeps. Waking a sleeping thread costs a task that awaits row by
-/// row more than the commit itself. Only after work, so that an idle store costs nothing.
-const SPIN: Duration = Duration::from_micros(20);
+/// How long the thread looks out for the next command before it sleeps, where the one before came as soon. Waking a sleeping
+/// thread costs a task that awaits row by row more than the commit itself; an idle store costs nothing.
+const SPIN: Duration = Duration::from_micros(150);
+/// How long a caller looks out for its answer, letting other tasks run in between, before it sleeps: for the same reason,
+/// and only where the calls before were as short.
+const LOOK_OUT: Duration = Duration::from_micros(250);
 
 enum Command {
     Run(Box<dyn FnOnce(&mut Connection) + Send>),
@@ -28,6 +34,8 @@ enum Command {
 pub(crate) struct Worker {
     commands: Sender<Command>,
     stopped: Arc<AtomicBool>,
+    /// How long calls took lately, in nanoseconds.
+    lately: Arc<AtomicU64>,
 }
 
 impl Worker {
@@ -55,7 +63,7 @@ impl Worker {
             })
             .map_err(|error| Error::from(error).context("starting the database's thread"))?;
         answer.await.map_err(|_| panicked())??;
-        Ok((Worker { commands, stopped: Arc::default() }, Ended(ended)))
+        Ok((Worker { commands, stopped: Arc::default(), lately: Arc::default() }, Ended(ended)))
     }
 
     /// Has the thread do something, and waits for the answer.
@@ -64,11 +72,81 @@ impl Worker {
         command: impl FnOnce(&mut Connection) -> T + Send + 'static,
     ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
+        let nearly_done = Arc::new(Notify::new());
+        let tell = Arc::clone(&nearly_done);
         self.send(move |connection| {
+            connection.nearly_done = Some(tell);
+            let answer = command(connection);
+            connection.nearly_done = None;
             // Nobody may be waiting any more.
-            let _ = reply.send(command(connection));
+            let _ = reply.send(answer);
         })?;
-        answer.await.map_err(|_| if self.stopped.load(Ordering::Acquire) { closed() } else { panicked() })
+        let answer = self.answer(answer, &nearly_done).await;
+        answer.map_err(|_| if self.stopped.load(Ordering::Acquire) { closed() } else { panicked() })
+    }
+
+    /// Has the thread give parts one after another, which can be worked on while it goes on. It gives no more once `wanted` says
+    /// false, which is when the stream was dropped.
+    pub(crate) fn parts<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut Connection, &mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
+    ) -> Result<BoxStream<'static, Result<T>>> {
+        let (parts, received) = tokio::sync::mpsc::unbounded_channel();
+        self.send(move |connection| {
+            let mut give = |part| parts.send(Part::Next(part)).is_ok();
+            let ended = command(connection, &mut give);
+            // Nobody may be waiting any more.
+            let _ = parts.send(Part::End(ended));
+        })?;
+        let parts = futures::stream::unfold(Some(received), |received| async move {
+            let mut received = received?;
+            let part = look_out(|| received.try_recv().ok()).await;
+            let part = match part {
+                Some(part) => Some(part),
+                None => received.recv().await,
+            };
+            match part {
+                Some(Part::Next(part)) => Some((Ok(part), Some(received))),
+                Some(Part::End(Ok(()))) => None,
+                Some(Part::End(Err(error))) => Some((Err(error), None)),
+                None => Some((Err(panicked()), None)),
+            }
+        });
+        Ok(parts.boxed())
+    }
+
+    /// Waits for an answer: awake where it should come soon.
+    async fn answer<T>(
+        &self,
+        mut answer: oneshot::Receiver<T>,
+        nearly_done: &Notify,
+    ) -> std::result::Result<T, RecvError> {
+        let sent = Instant::now();
+        let lately = self.lately.load(Ordering::Relaxed);
+        if lately > LOOK_OUT.as_nanos() as u64 {
+            tokio::select! {
+                biased;
+                answer = &mut answer => return self.took(sent, lately, answer),
+                () = nearly_done.notified() => {}
+            }
+        }
+        let early = look_out(|| match answer.try_recv() {
+            Ok(answer) => Some(Ok(answer)),
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Closed) => Some(Err(())),
+        });
+        let answer = match early.await {
+            Some(Ok(answer)) => Ok(answer),
+            // Awaiting it gives the error.
+            Some(Err(())) | None => answer.await,
+        };
+        self.took(sent, lately, answer)
+    }
+
+    fn took<T>(&self, sent: Instant, lately: u64, answer: T) -> T {
+        let took = u64::try_from(sent.elapsed().as_nanos()).unwrap_or(u64::MAX / 2);
+        self.lately.store((lately / 4) * 3 + took / 4, Ordering::Relaxed);
+        answer
     }
 
     /// Has the thread do something, without waiting.
@@ -81,6 +159,24 @@ impl Worker {
         self.stopped.store(true, Ordering::Release);
         // It may have ended already.
         let _ = self.commands.send(Command::Stop);
+    }
+}
+
+/// What the thread gives of something that comes in parts.
+enum Part<T> {
+    Next(T),
+    End(Result<()>),
+}
+
+/// Looks for something again and again, letting other tasks run in between; `None` where it doesn't come soon.
+async fn look_out<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let until = Instant::now() + LOOK_OUT;
+    loop {
+        match look() {
+            Some(found) => return Some(found),
+            None if Instant::now() >= until => return None,
+            None => tokio::task::yield_now().await,
+        }
     }
 }
 
@@ -107,7 +203,11 @@ fn panicked() -> Error {
 }
 
 fn serve(mut connection: Connection, commands: &Receiver<Command>) {
-    while let Some(Command::Run(command)) = next(commands) {
+    let mut spin = Duration::ZERO;
+    loop {
+        let idle = Instant::now();
+        let Some(Command::Run(command)) = next(commands, spin) else { return };
+        spin = if idle.elapsed() < SPIN { SPIN } else { Duration::ZERO };
         let done = catch_unwind(AssertUnwindSafe(|| command(&mut connection)));
         if done.is_err() {
             connection.roll_back();
@@ -116,14 +216,14 @@ fn serve(mut connection: Connection, commands: &Receiver<Command>) {
 }
 
 /// The next command; `None` where no more can come.
-fn next(commands: &Receiver<Command>) -> Option<Command> {
-    let until = Instant::now() + SPIN;
+fn next(commands: &Receiver<Command>, spin: Duration) -> Option<Command> {
+    let until = Instant::now() + spin;
     loop {
         match commands.try_recv() {
             Ok(command) => return Some(command),
-            Err(TryRecvError::Disconnected) => return None,
-            Err(TryRecvError::Empty) if Instant::now() >= until => return commands.recv().ok(),
-            Err(TryRecvError::Empty) => std::hint::spin_loop(),
+            Err(mpsc::TryRecvError::Disconnected) => return None,
+            Err(mpsc::TryRecvError::Empty) if Instant::now() >= until => return commands.recv().ok(),
+            Err(mpsc::TryRecvError::Empty) => std::hint::spin_loop(),
         }
     }
 }

@@ -9,6 +9,7 @@ use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Query, Step, 
 use barge_core::{Error, ErrorKind, Result, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::apply::Undo;
 use crate::connection::Connection;
 use crate::thread::Worker;
 
@@ -60,7 +61,7 @@ impl SqliteTransaction {
 impl Transaction for SqliteTransaction {
     async fn apply(&mut self, step: &Step) -> Result<Applied> {
         let step = step.clone();
-        self.call(move |connection| connection.apply(&step)).await
+        self.call(move |connection| connection.apply(&step, Undo::Alone)).await
     }
 
     async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {

@@ -355,7 +355,7 @@ impl Store for FaultStore {
         self.0.inner.query(query).await
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch> {
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
         self.pass(Point::Read).await?;
         self.0.inner.look_up(look_up).await
     }

@@ -98,8 +98,8 @@ impl Store for NullStore {
         Err(unsupported())
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch> {
-        nothing(&look_up.table)
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
+        nothing(&look_up.table).map(RecordStream::from)
     }
 
     async fn close(&self) -> Result<()> {

@@ -168,16 +168,17 @@ impl Store for Flawed {
         self.store.query(query).await
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch> {
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
         let found = self.store.look_up(look_up).await?;
         if self.flaw != Flaw::MixesUpOrdinals {
             return Ok(found);
         }
+        let found = found.into_batch().await?;
         let ordinals =
             found.column(0).as_primitive::<Int64Type>().unary::<_, Int64Type>(|ordinal| ordinal + 1);
         let mut columns = found.columns().to_vec();
         columns[0] = Arc::new(ordinals);
-        Ok(RecordBatch::try_new(found.schema(), columns)?)
+        Ok(RecordBatch::try_new(found.schema(), columns)?.into())
     }
 
     async fn close(&self) -> Result<()> {

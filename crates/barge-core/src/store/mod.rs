@@ -235,6 +235,21 @@ impl RecordStream {
         RecordStream { schema, batches: Box::pin(batches) }
     }
 
+    /// A stream of batches, the first of which is there even if it has no rows, and tells the schema.
+    ///
+    /// # Errors
+    /// What comes in place of a first batch; `Statement` where nothing does.
+    pub async fn of_parts(
+        mut parts: impl Stream<Item = Result<RecordBatch>> + Send + Unpin + 'static,
+    ) -> Result<Self> {
+        let first = futures::StreamExt::next(&mut parts).await;
+        let first = first.ok_or_else(|| {
+            Error::new(crate::ErrorKind::Statement, "the store gave no rows and no columns")
+        })??;
+        let schema = first.schema();
+        Ok(RecordStream::new(schema, futures::StreamExt::chain(futures::stream::iter([Ok(first)]), parts)))
+    }
+
     /// The schema of every batch.
     pub fn schema(&self) -> &SchemaRef {
         &self.schema
@@ -248,6 +263,15 @@ impl RecordStream {
         futures::StreamExt::next(&mut self.batches).await.transpose()
     }
 
+    /// Reads the stream to its end, into one batch.
+    ///
+    /// # Errors
+    /// As [`next`](RecordStream::next).
+    pub async fn into_batch(self) -> Result<RecordBatch> {
+        let schema = Arc::clone(self.schema());
+        Ok(arrow::compute::concat_batches(&schema, &self.collect().await?)?)
+    }
+
     /// Reads the stream to its end.
     ///
     /// # Errors
@@ -258,6 +282,13 @@ impl RecordStream {
             batches.push(batch);
         }
         Ok(batches)
+    }
+}
+
+/// A stream of one batch.
+impl From<RecordBatch> for RecordStream {
+    fn from(batch: RecordBatch) -> Self {
+        RecordStream::new(batch.schema(), futures::stream::iter([Ok(batch)]))
     }
 }
 
@@ -426,9 +457,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// `Statement` where the text is wrong or writes.
     async fn query(&self, query: Query) -> Result<RecordStream>;
 
-    /// Reads the rows with the given keys, outside any transaction. The first column is [`ORDINAL`], the key's place (`Int64`);
-    /// the table's columns follow with the types the table says.
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch>;
+    /// Reads the rows with the given keys by one statement, outside any transaction, streaming them in any order. The first column is
+    /// [`ORDINAL`], the key's place (`Int64`); the table's columns follow with the types the table says.
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream>;
 
     /// Ends connections and waits until they're gone. Later calls fail with `Closed`.
     async fn close(&self) -> Result<()>;

@@ -88,8 +88,10 @@ struct Table {
 struct Cursor {
     base: ffi::sqlite3_vtab_cursor,
     batch: Option<Rc<BoundBatch>>,
-    row: usize,
+    position: usize,
     end: usize,
+    /// The position at which the batch tells somebody; `usize::MAX`, which is none, where nobody wants to know.
+    watched: usize,
 }
 
 /// Runs a callback so that a panic becomes an error.
@@ -160,7 +162,7 @@ unsafe extern "C" fn best_index(table: *mut ffi::sqlite3_vtab, info: *mut ffi::s
 
 unsafe extern "C" fn open(_: *mut ffi::sqlite3_vtab, cursor: *mut *mut ffi::sqlite3_vtab_cursor) -> c_int {
     let base = ffi::sqlite3_vtab_cursor { pVtab: ptr::null_mut() };
-    let new = Box::new(Cursor { base, batch: None, row: 0, end: 0 });
+    let new = Box::new(Cursor { base, batch: None, position: 0, end: 0, watched: usize::MAX });
     // SAFETY: SQLite gives room for the pointer; `close` frees the box.
     unsafe { *cursor = Box::into_raw(new).cast() };
     ffi::SQLITE_OK
@@ -185,7 +187,7 @@ unsafe extern "C" fn filter(
     guarded(|| {
         // SAFETY: `open` made the cursor, and SQLite calls back one at a time.
         let cursor = unsafe { &mut *cursor.cast::<Cursor>() };
-        (cursor.batch, cursor.row, cursor.end) = (None, 0, 0);
+        (cursor.batch, cursor.position, cursor.end) = (None, 0, 0);
         if count != 1 {
             return ffi::SQLITE_OK;
         }
@@ -205,7 +207,8 @@ unsafe extern "C" fn filter(
         if batch.columns.len() != table.columns as usize {
             return ffi::SQLITE_MISUSE;
         }
-        (cursor.row, cursor.end) = batch.range.get();
+        (cursor.position, cursor.end) = batch.range.get();
+        cursor.watched = batch.watched().unwrap_or(usize::MAX);
         cursor.batch = Some(batch);
         ffi::SQLITE_OK
     })
@@ -213,19 +216,26 @@ unsafe extern "C" fn filter(
 
 unsafe extern "C" fn next(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: as in `filter`.
-    unsafe { (*cursor.cast::<Cursor>()).row += 1 };
+    let cursor = unsafe { &mut *cursor.cast::<Cursor>() };
+    cursor.position += 1;
+    if cursor.position == cursor.watched {
+        return guarded(|| {
+            cursor.batch.iter().for_each(|batch| batch.tell());
+            ffi::SQLITE_OK
+        });
+    }
     ffi::SQLITE_OK
 }
 
 unsafe extern "C" fn eof(cursor: *mut ffi::sqlite3_vtab_cursor) -> c_int {
     // SAFETY: as in `filter`.
     let cursor = unsafe { &*cursor.cast::<Cursor>() };
-    c_int::from(cursor.row >= cursor.end)
+    c_int::from(cursor.position >= cursor.end)
 }
 
 unsafe extern "C" fn rowid(cursor: *mut ffi::sqlite3_vtab_cursor, rowid: *mut ffi::sqlite3_int64) -> c_int {
     // SAFETY: as in `filter`; SQLite gives room for the number.
-    unsafe { *rowid = (*cursor.cast::<Cursor>()).row as ffi::sqlite3_int64 };
+    unsafe { *rowid = (*cursor.cast::<Cursor>()).position as ffi::sqlite3_int64 };
     ffi::SQLITE_OK
 }
 
@@ -239,7 +249,7 @@ unsafe extern "C" fn column(
     guarded(|| {
         let Some(batch) = &cursor.batch else { return ffi::SQLITE_OK };
         let mut result = Result(context);
-        let row = batch.row_at(cursor.row);
+        let row = batch.row_at(cursor.position);
         batch.last.set(row);
         match batch.columns.get(column as usize) {
             Some(cells) => cells.put(row, &mut result),

@@ -33,7 +33,8 @@ enum Values {
     UInt64(UInt64Builder),
     Float32(Float32Builder),
     Float64(Float64Builder),
-    Text(StringBuilder),
+    /// Checked to be UTF-8 at the end, all at once.
+    Text(BinaryBuilder),
     Binary(BinaryBuilder),
     FixedBinary(FixedSizeBinaryBuilder, usize),
     Uuid(FixedSizeBinaryBuilder),
@@ -89,7 +90,7 @@ impl ColumnReader {
         match &mut self.values {
             Values::Int64(builder) => *builder = Int64Builder::with_capacity(rows),
             Values::Float64(builder) => *builder = Float64Builder::with_capacity(rows),
-            Values::Text(builder) => *builder = StringBuilder::with_capacity(rows, rows * 16),
+            Values::Text(builder) => *builder = BinaryBuilder::with_capacity(rows, rows * 16),
             _ => {}
         }
     }
@@ -117,7 +118,7 @@ impl ColumnReader {
         match (&mut self.values, value) {
             (Values::Int64(builder), Value::Integer(value)) => builder.append_value(value),
             (Values::Float64(builder), Value::Real(value)) => builder.append_value(value),
-            (Values::Text(builder), Value::Text(value)) => builder.append_value(utf8(value)?),
+            (Values::Text(builder), Value::Text(value)) => builder.append_value(value),
             (Values::Undecided(values), value) => values.push(value.into()),
             (values, Value::Null) => values.append_null(),
             (values, value) => values.append(value).ok_or_else(|| {
@@ -152,6 +153,16 @@ impl ColumnReader {
     }
 }
 
+/// Texts of bytes that SQLite calls text.
+fn texts(field: &Field, bytes: BinaryArray) -> Result<StringArray> {
+    let (offsets, values, nulls) = bytes.clone().into_parts();
+    StringArray::try_new(offsets, values, nulls).map_err(|error| {
+        let misfit = bytes.iter().enumerate().find_map(|(row, bytes)| Some((row, utf8(bytes?).err()?)));
+        let (row, message) = misfit.unwrap_or_else(|| (0, error.to_string()));
+        Error::new(ErrorKind::InvalidValue, message).with_column(field.name()).with_row(row as u64)
+    })
+}
+
 impl Values {
     fn new(field: &FieldRef) -> Result<Self> {
         Ok(match field.data_type() {
@@ -166,7 +177,7 @@ impl Values {
             DataType::UInt64 => Values::UInt64(UInt64Builder::new()),
             DataType::Float32 => Values::Float32(Float32Builder::new()),
             DataType::Float64 => Values::Float64(Float64Builder::new()),
-            DataType::Utf8 => Values::Text(StringBuilder::new()),
+            DataType::Utf8 => Values::Text(BinaryBuilder::new()),
             DataType::Binary => Values::Binary(BinaryBuilder::new()),
             DataType::FixedSizeBinary(16) if is_uuid(field) => Values::Uuid(FixedSizeBinaryBuilder::new(16)),
             DataType::FixedSizeBinary(width) => {
@@ -253,7 +264,7 @@ impl Values {
             Values::UInt64(builder) => integer!(builder),
             Values::Float32(builder) => builder.append_value(single(value)?),
             Values::Float64(builder) => builder.append_value(real(value)?),
-            Values::Text(builder) => builder.append_value(text(value)?),
+            Values::Text(builder) => builder.append_value(text(value)?.as_bytes()),
             Values::Binary(builder) => match value {
                 Value::Blob(bytes) | Value::Text(bytes) => builder.append_value(bytes),
                 _ => return None,
@@ -311,7 +322,7 @@ impl Values {
             Values::UInt64(builder) => Arc::new(builder.finish()),
             Values::Float32(builder) => Arc::new(builder.finish()),
             Values::Float64(builder) => Arc::new(builder.finish()),
-            Values::Text(builder) => Arc::new(builder.finish()),
+            Values::Text(builder) => Arc::new(texts(field, builder.finish())?),
             Values::Binary(builder) => Arc::new(builder.finish()),
             Values::FixedBinary(builder, _) | Values::Uuid(builder) => Arc::new(builder.finish()),
             Values::Date(builder) => Arc::new(builder.finish()),
@@ -392,7 +403,7 @@ mod tests {
     fn read(data_type: DataType, value: Value<'_>) -> Result<ArrayRef, Misfit> {
         let mut reader = ColumnReader::new(Arc::new(Field::new("x", data_type, true))).unwrap();
         reader.append(value)?;
-        Ok(reader.finish().unwrap())
+        reader.finish().map_err(|error| error.to_string())
     }
 
     #[test]

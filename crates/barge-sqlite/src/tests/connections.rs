@@ -240,7 +240,8 @@ async fn many_writers_and_readers_at_once_lose_nothing() {
                     let rows = ids((task * 20 + part) * 10..(task * 20 + part + 1) * 10);
                     write(&store, "t", Operation::Insert, &rows, &[]).await.unwrap();
                     let fields = vec![field("id", DataType::Int64)];
-                    let found = store.look_up(look_up("t", fields, rows)).await.unwrap();
+                    let found =
+                        store.look_up(look_up("t", fields, rows)).await.unwrap().into_batch().await.unwrap();
                     assert_eq!(found.num_rows(), 10);
                 }
             })
@@ -250,4 +251,51 @@ async fn many_writers_and_readers_at_once_lose_nothing() {
         task.await.unwrap();
     }
     assert_eq!(rows(&store, "SELECT count(*) FROM t").await, ["3200"]);
+}
+
+/// Parts of a look-up come while the rest is read, of a file and of a database in memory, and an error in a late one is not lost.
+#[tokio::test]
+async fn look_ups_come_in_parts() {
+    let create = "CREATE TABLE t(id INTEGER PRIMARY KEY, n INTEGER)";
+    let (file, _directory) = file(&[create]).await;
+    for store in [file, memory(&[create]).await] {
+        write(&store, "t", Operation::Insert, &ids(0..2_000), &["id"]).await.unwrap();
+        // Every third key, from the last to the first.
+        let keys = || {
+            batch(vec![(
+                "id",
+                Arc::new(Int64Array::from_iter_values((0..900).rev().map(|id| id * 3))) as ArrayRef,
+            )])
+        };
+        let fields = || vec![field("id", DataType::Int64), field("n", DataType::Int64)];
+        let mut found = store.look_up(look_up("t", fields(), keys())).await.unwrap();
+        let (mut parts, mut rows) = (0, 0);
+        while let Some(part) = found.next().await.unwrap() {
+            parts += 1;
+            rows += part.num_rows();
+            let column =
+                |index: usize| part.column(index).as_primitive::<arrow::datatypes::Int64Type>().clone();
+            for (ordinal, id) in column(0).values().iter().zip(column(1).values()) {
+                assert_eq!((899 - ordinal) * 3, *id);
+            }
+        }
+        assert_eq!((parts, rows), (3, 667));
+
+        let mut transaction = store.begin().await.unwrap();
+        transaction.execute("UPDATE t SET n = 'no number' WHERE id = 1998").await.unwrap();
+        transaction.commit().await.unwrap();
+        let mut found = store.look_up(look_up("t", fields(), keys())).await.unwrap();
+        let error = loop {
+            match found.next().await {
+                Ok(part) => assert!(part.is_some(), "the error is lost"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(
+            (error.kind(), error.column(), error.row()),
+            (ErrorKind::InvalidValue, Some("n"), Some(666))
+        );
+        assert!(found.next().await.unwrap().is_none());
+        store.close().await.unwrap();
+    }
 }

@@ -115,7 +115,8 @@ async fn round_trip(declared: &str, array: &ArrayRef) {
         store.transact(None, &[step(&target, &kept)]).await.unwrap();
     }
     let fields = vec![field("id", DataType::Int64), field("x", array.data_type().clone())];
-    let found = store.look_up(look_up("t", fields, kept.project(&[0]).unwrap())).await;
+    let found =
+        store.look_up(look_up("t", fields, kept.project(&[0]).unwrap())).await.unwrap().into_batch().await;
     let found = found.unwrap_or_else(|error| panic!("{context}: {error:?}"));
     let (expected, found) = (kept.column(1), found.column(2));
     assert_eq!(found.data_type(), expected.data_type(), "{context}");
@@ -194,6 +195,12 @@ async fn a_real_key_in_a_text_column_is_found_as_it_was_written() {
         write(&store, "t", Operation::Upsert, &rows, &["k"]).await.unwrap();
     }
     let fields = vec![field("k", DataType::Float64), field("x", DataType::Utf8)];
-    let found = store.look_up(look_up("t", fields, rows.project(&[0]).unwrap())).await.unwrap();
+    let found = store
+        .look_up(look_up("t", fields, rows.project(&[0]).unwrap()))
+        .await
+        .unwrap()
+        .into_batch()
+        .await
+        .unwrap();
     assert_eq!(found.column(2).as_string::<i32>(), &StringArray::from(vec!["a", "b"]));
 }

@@ -44,6 +44,38 @@ async fn each_operation_tells_what_became_of_each_row() {
     assert_eq!(rows_of(&store).await, ["1|A|0", "2|B|0", "3|c|NULL", "7|g|NULL"]);
 }
 
+/// Written in the order of their keys, rows are answered, named and left as if in their own.
+#[tokio::test]
+async fn rows_in_the_order_of_their_keys_keep_their_answers() {
+    use Outcome::*;
+    let store = memory(&[
+        "CREATE TABLE tasks(id INTEGER PRIMARY KEY, name TEXT NOT NULL CHECK (name <> 'bad'))",
+        "INSERT INTO tasks VALUES (2, 'b'), (5, 'e')",
+    ])
+    .await;
+    let rows = tasks(&[5, 9, 2, 7], &["E", "I", "B", "G"]);
+    let expected = [
+        (Operation::Update, vec![Updated, NotFound, Updated, NotFound]),
+        (Operation::InsertIfAbsent, vec![Unchanged, Inserted, Unchanged, Inserted]),
+        (Operation::Upsert, vec![Updated, Updated, Updated, Updated]),
+        (Operation::Delete, vec![Deleted, Deleted, Deleted, Deleted]),
+        (Operation::Insert, vec![Inserted, Inserted, Inserted, Inserted]),
+    ];
+    for (operation, outcomes) in expected {
+        let applied = write(&store, "tasks", operation, &rows, &["id"]).await.unwrap();
+        assert_eq!(applied.outcomes.unwrap(), outcomes, "{operation}");
+    }
+    for operation in [Operation::Update, Operation::Upsert] {
+        let bad = tasks(&[9, 7, 5], &["x", "bad", "x"]);
+        let error = write(&store, "tasks", operation, &bad, &["id"]).await.unwrap_err();
+        assert_eq!((error.kind(), error.row()), (ErrorKind::CheckViolation, Some(1)), "{operation}");
+    }
+    assert_eq!(
+        self::rows(&store, "SELECT id, name FROM tasks ORDER BY id").await,
+        ["2|B", "5|E", "7|G", "9|I"]
+    );
+}
+
 async fn rows_of(store: &crate::SqliteStore) -> Vec<String> {
     rows(store, "SELECT id, name, done FROM tasks ORDER BY id").await
 }
@@ -328,7 +360,7 @@ async fn a_hundred_thousand_rows_are_one_step() {
         vec![field("id", DataType::Int64), field("name", DataType::Utf8)],
         rows.project(&[0]).unwrap(),
     ));
-    let found = found.await.unwrap();
+    let found = found.await.unwrap().into_batch().await.unwrap();
     assert_eq!(found.num_rows(), 100_000);
     assert_eq!(found.column(2).as_string::<i32>().value(99_999), "name 99999");
 }

@@ -168,7 +168,7 @@ impl Fixture {
 
     /// The rows with these keys, all columns of the table, in the order of the keys.
     pub(super) async fn get(&self, keys: &[Vec<Value>]) -> Vec<Option<Vec<Value>>> {
-        let found = self.store.look_up(self.look_up(keys)).await.unwrap();
+        let found = self.store.look_up(self.look_up(keys)).await.unwrap().into_batch().await.unwrap();
         by_key(keys.len(), &found)
     }
 

@@ -13,10 +13,18 @@ use crate::Value;
 pub async fn missing_keys_find_nothing(harness: &dyn Harness) {
     let people = Fixture::people(harness).await;
     people.insert(&rows![[1, "a", 1], [2, "b", NULL], [3, "c", 3]]).await;
-    let batch = people.store.look_up(people.look_up(&rows![[9], [3], [8], [1]])).await.unwrap();
+    let batch = people
+        .store
+        .look_up(people.look_up(&rows![[9], [3], [8], [1]]))
+        .await
+        .unwrap()
+        .into_batch()
+        .await
+        .unwrap();
     let expected: Vec<(i64, Vec<Value>)> = [1, 3].into_iter().zip(rows![[3, "c", 3], [1, "a", 1]]).collect();
     assert_eq!(found(&batch), expected);
-    let none = people.store.look_up(people.look_up(&rows![[7], [8]])).await.unwrap();
+    let none =
+        people.store.look_up(people.look_up(&rows![[7], [8]])).await.unwrap().into_batch().await.unwrap();
     assert_eq!((none.num_rows(), none.num_columns()), (0, 4));
 }
 
@@ -24,10 +32,11 @@ pub async fn missing_keys_find_nothing(harness: &dyn Harness) {
 pub async fn empty_and_null_keys(harness: &dyn Harness) {
     let people = Fixture::new(harness, people(), Constraints::none().keyless()).await;
     people.insert(&rows![[1, "a", NULL]]).await;
-    let none = people.store.look_up(people.look_up(&[])).await.unwrap();
+    let none = people.store.look_up(people.look_up(&[])).await.unwrap().into_batch().await.unwrap();
     assert_eq!((none.num_rows(), none.num_columns()), (0, 4));
     let by_age = people.seen_as([column("id", Int64), key("age", Int64)]);
-    let none = by_age.store.look_up(by_age.look_up(&rows![[NULL], [5]])).await.unwrap();
+    let none =
+        by_age.store.look_up(by_age.look_up(&rows![[NULL], [5]])).await.unwrap().into_batch().await.unwrap();
     assert_eq!(none.num_rows(), 0);
 }
 
@@ -49,12 +58,26 @@ pub async fn a_key_finds_all_its_rows(harness: &dyn Harness) {
     let people = Fixture::people(harness).await;
     people.insert(&rows![[1, "a", 5], [2, "b", 5], [3, "a", 6], [4, "c", 5]]).await;
     let by_name = people.seen_as([column("id", Int64), key("name", Utf8)]);
-    let batch = by_name.store.look_up(by_name.look_up(&rows![["c"], ["x"], ["a"]])).await.unwrap();
+    let batch = by_name
+        .store
+        .look_up(by_name.look_up(&rows![["c"], ["x"], ["a"]]))
+        .await
+        .unwrap()
+        .into_batch()
+        .await
+        .unwrap();
     let expected: Vec<(i64, Vec<Value>)> =
         [0, 2, 2].into_iter().zip(rows![[4, "c"], [1, "a"], [3, "a"]]).collect();
     assert_eq!(found(&batch), expected);
     let by_both = people.seen_as([key("age", Int64), column("id", Int64), key("name", Utf8)]);
-    let batch = by_both.store.look_up(by_both.look_up(&rows![[5, "a"], [6, "a"], [6, "b"]])).await.unwrap();
+    let batch = by_both
+        .store
+        .look_up(by_both.look_up(&rows![[5, "a"], [6, "a"], [6, "b"]]))
+        .await
+        .unwrap()
+        .into_batch()
+        .await
+        .unwrap();
     let expected: Vec<(i64, Vec<Value>)> = [0, 1].into_iter().zip(rows![[5, 1, "a"], [6, 3, "a"]]).collect();
     assert_eq!(found(&batch), expected);
 }
@@ -64,7 +87,8 @@ pub async fn columns_come_as_the_record_says(harness: &dyn Harness) {
     let people = Fixture::people(harness).await;
     people.insert(&rows![[1, "a", 5], [2, "b", NULL]]).await;
     let seen = people.seen_as([nullable("age", Float64), key("id", Int32)]);
-    let batch = people.store.look_up(seen.look_up(&rows![[2], [1]])).await.unwrap();
+    let batch =
+        people.store.look_up(seen.look_up(&rows![[2], [1]])).await.unwrap().into_batch().await.unwrap();
     let schema = batch.schema();
     let types: Vec<_> = schema.fields().iter().map(|field| field.data_type().clone()).collect();
     assert_eq!(types, [Int64, Float64, Int32]);
@@ -72,7 +96,8 @@ pub async fn columns_come_as_the_record_says(harness: &dyn Harness) {
     assert_eq!(found(&batch), expected);
     let ages = people.seen_as([nullable("age", Int64)]);
     let keys = people.look_up(&rows![[1]]).keys;
-    let batch = people.store.look_up(LookUp { table: ages.table, keys }).await.unwrap();
+    let batch =
+        people.store.look_up(LookUp { table: ages.table, keys }).await.unwrap().into_batch().await.unwrap();
     assert_eq!(found(&batch), [(0, vec![Value::from(5)])]);
 }
 

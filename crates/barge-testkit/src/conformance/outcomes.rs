@@ -95,7 +95,8 @@ pub async fn a_key_that_repeats_in_the_table_reaches_all_its_rows(harness: &dyn 
     let people = Fixture::new(harness, people(), Constraints::none().keyless()).await;
     people.insert(&rows![[1, "a", 1], [1, "b", 2], [2, "c", 3], [1, "d", 4]]).await;
     assert_eq!(people.outcomes(Update, &rows![[1, "x", 7], [3, "y", 7]]).await, (vec![Updated, NotFound], 3));
-    let rows = people.store.look_up(people.look_up(&rows![[1], [2]])).await.unwrap();
+    let rows =
+        people.store.look_up(people.look_up(&rows![[1], [2]])).await.unwrap().into_batch().await.unwrap();
     let expected: Vec<(i64, Vec<Value>)> =
         [0, 0, 0, 1].into_iter().zip(rows![[1, "x", 7], [1, "x", 7], [1, "x", 7], [2, "c", 3]]).collect();
     assert_eq!(found(&rows), expected);
@@ -309,7 +310,14 @@ pub async fn tables_without_a_key_take_inserts(harness: &dyn Harness) {
     let log = Fixture::new(harness, log, Constraints::none()).await;
     assert_eq!(log.outcomes(Insert, &rows![[1, "a"], [1, "a"], [NULL, "b"]]).await, (vec![Inserted; 3], 3));
     let by_line = log.seen_as([nullable("at", Int64), key("line", Utf8)]);
-    let rows = by_line.store.look_up(by_line.look_up(&rows![["a"], ["b"]])).await.unwrap();
+    let rows = by_line
+        .store
+        .look_up(by_line.look_up(&rows![["a"], ["b"]]))
+        .await
+        .unwrap()
+        .into_batch()
+        .await
+        .unwrap();
     assert_eq!(values(&rows).len(), 3);
 }
 

@@ -43,7 +43,10 @@ pub async fn an_open_transaction_is_seen_by_itself_alone(harness: &dyn Harness) 
     assert_eq!(own, rows![[1, "x", 9], [2, "b", 2]].into_iter().map(Some).collect::<Vec<_>>());
     let others = people.store.look_up(keys).await;
     match harness.supports(Feature::ConcurrentReads) {
-        Support::Kept => assert_eq!(found(&others.unwrap()), [(0, rows![[1, "a", 1]].remove(0))]),
+        Support::Kept => assert_eq!(
+            found(&others.unwrap().into_batch().await.unwrap()),
+            [(0, rows![[1, "a", 1]].remove(0))]
+        ),
         _ => assert_eq!(failure(others).kind(), ErrorKind::Busy),
     }
     transaction.commit().await.unwrap();

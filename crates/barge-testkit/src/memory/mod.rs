@@ -226,9 +226,9 @@ impl Store for MemoryStore {
         Err(no_sql())
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordBatch> {
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
         self.open()?;
-        self.committed().look_up(&look_up)
+        self.committed().look_up(&look_up).map(RecordStream::from)
     }
 
     async fn close(&self) -> Result<()> {
