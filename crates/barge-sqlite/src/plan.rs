@@ -82,10 +82,10 @@ impl Plan {
         }
         let has_triggers = !description.triggers.is_empty();
         // OR ABORT would also overrule the conflict clauses inside the table's triggers, such as INSERT OR IGNORE. So with triggers it is
-        // said only where the table has a conflict clause of its own.
+        // said only where the table has a conflict clause of its own, however it is spaced.
         let or_abort = !has_triggers || {
             let sql = creation_sql(&connection.inner, target.table()).unwrap_or_default();
-            sql.to_ascii_uppercase().contains("ON CONFLICT")
+            sql.to_ascii_uppercase().contains("CONFLICT")
         };
         let rowid =
             if target.operation == Operation::Delete { connection.rowid_name(description) } else { None };

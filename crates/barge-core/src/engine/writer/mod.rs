@@ -5,6 +5,7 @@ mod buffer;
 mod dead_letter;
 pub(crate) mod flush;
 pub(crate) mod plan;
+mod replay;
 mod report;
 mod sink;
 
