@@ -148,28 +148,22 @@ async fn attempt(
         return Ok(work.roll_back_all(parts, options));
     }
     let keys = find_keys(&*core.store, parts, false).await?;
-    if let Some(steps) = group(parts, &keys)? {
-        match grouped(core, parts, steps, work, options).await? {
-            Grouped::Done(work) => return Ok(work),
-            Grouped::Violated => work = Work::new(rejected, options),
-        }
+    if let Some(steps) = group(parts, &keys)?
+        && let Some(work) = grouped(core, parts, steps, work, options).await?
+    {
+        return Ok(work);
     }
     replay(core, parts, rejected, options).await
 }
 
-enum Grouped {
-    Done(Work),
-    /// Rolled back: some row failed.
-    Violated,
-}
-
+/// Sends the steps in one call. `None` where some row failed, and all were rolled back.
 async fn grouped(
     core: &Core,
     parts: &[Part],
     steps: Vec<PlannedStep>,
     mut work: Work,
     options: &FlushOptions<'_>,
-) -> Result<Grouped, Failed> {
+) -> Result<Option<Work>, Failed> {
     let outcomes = |planned: &PlannedStep| options.outcomes || !planned.counts_tell();
     let sent: Vec<Step> =
         steps.iter().map(|planned| Step { outcomes: outcomes(planned), ..planned.step.clone() }).collect();
@@ -178,7 +172,7 @@ async fn grouped(
         Ok(Some(applied)) => {
             lower(fence, CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
-            Ok(Grouped::Done(work))
+            Ok(Some(work))
         }
         Ok(None) => {
             lower(fence, CommitOutcome::Committed);
@@ -191,7 +185,7 @@ async fn grouped(
         }
         Err(CommitError::RolledBack(error)) => {
             lower(fence, CommitOutcome::RolledBack);
-            if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Violated) }
+            if is_whole(&error) { Err(error.into()) } else { Ok(None) }
         }
     }
 }
