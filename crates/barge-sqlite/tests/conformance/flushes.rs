@@ -1,10 +1,13 @@
 //! Random flushes into SQLite, against SQLite: a second database takes the rows one by one, in the plainest statements.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use barge_core::record::quote;
 use barge_core::store::Outcome;
-use barge_core::{Dialect, ErrorKind, Operation, Table};
+use barge_core::{Dialect, ErrorKind, Operation, Store, Table};
 use barge_testkit::Value;
-use barge_testkit::conformance::{Harness, ddl};
+use barge_testkit::conformance::{Constraints, Harness, ddl};
 use barge_testkit::flushes::{self, Answer, Case, Model, Reference, Tables, Write};
 use rusqlite::{Connection, ffi, params_from_iter, types};
 
@@ -17,7 +20,8 @@ struct PlainSqlite {
 }
 
 impl PlainSqlite {
-    fn new(case: &Case) -> Self {
+    /// The tables of a case, and triggers.
+    fn new(case: &Case, triggers: &[String]) -> Self {
         let connection = Connection::open_in_memory().unwrap();
         connection.pragma_update(None, "foreign_keys", true).unwrap();
         let tables = Tables::new(case.actions);
@@ -25,6 +29,9 @@ impl PlainSqlite {
             for statement in ddl(Dialect::Sqlite, table, constraints) {
                 connection.execute_batch(&statement).unwrap();
             }
+        }
+        for trigger in triggers {
+            connection.execute_batch(trigger).unwrap();
         }
         PlainSqlite { connection, tables }
     }
@@ -55,7 +62,7 @@ impl Reference for PlainSqlite {
             }
             Ok(0) => Ok(Outcome::Unchanged),
             Ok(_) if write.operation == Operation::Delete => Ok(Outcome::Deleted),
-            Ok(_) if there => Ok(Outcome::Updated),
+            Ok(_) if there && write.operation != Operation::Insert => Ok(Outcome::Updated),
             Ok(_) => Ok(Outcome::Inserted),
             Err(error) => Err(kind_of(&error)),
         }
@@ -130,30 +137,75 @@ fn kind_of(error: &rusqlite::Error) -> ErrorKind {
         Some(ffi::SQLITE_CONSTRAINT_UNIQUE | ffi::SQLITE_CONSTRAINT_PRIMARYKEY) => ErrorKind::UniqueViolation,
         Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => ErrorKind::ForeignKeyViolation,
         Some(ffi::SQLITE_CONSTRAINT_NOTNULL) => ErrorKind::NotNullViolation,
-        Some(ffi::SQLITE_CONSTRAINT_CHECK) => ErrorKind::CheckViolation,
+        Some(ffi::SQLITE_CONSTRAINT_CHECK | ffi::SQLITE_CONSTRAINT_TRIGGER) => ErrorKind::CheckViolation,
         _ => panic!("a row should not fail so: {error}"),
     }
 }
 
-fn check_in(kind: Kind, cases: u32, reference: impl Fn(&Case) -> Box<dyn Reference>) {
-    let harness = Sqlite::new(kind);
-    let harness: &dyn Harness = &harness;
+/// Triggers that write down in which order they saw gauges change, and refuse the level 7 in a way.
+fn triggers(refuse: &str) -> Vec<String> {
+    let mut triggers = Vec::new();
+    for (event, row, mark) in [("INSERT", "NEW", 1), ("UPDATE", "NEW", 2), ("DELETE", "OLD", 3)] {
+        triggers.push(format!(
+            "CREATE TRIGGER saw_{event} AFTER {event} ON gauges BEGIN
+             INSERT INTO counters(kind, id, m) VALUES ('in', 0, 0)
+             ON CONFLICT DO UPDATE SET m = (coalesce(m, 0) * 31 + {row}.id * 4 + {mark}) % 1000003; END"
+        ));
+        if row == "NEW" {
+            triggers.push(format!(
+                "CREATE TRIGGER refuses_{event} BEFORE {event} ON gauges WHEN NEW.level = 7 BEGIN
+                 SELECT RAISE({refuse}, 'not seven'); END"
+            ));
+        }
+    }
+    triggers
+}
+
+/// SQLite with triggers that end the transaction over a row.
+struct WithTriggers(Sqlite);
+
+#[async_trait]
+impl Harness for WithTriggers {
+    async fn store(&self) -> Arc<dyn Store> {
+        self.0.store().await
+    }
+
+    async fn create(&self, store: &Arc<dyn Store>, table: &Table, constraints: &Constraints) {
+        self.0.create(store, table, constraints).await;
+        if table.name().name() == "gauges" {
+            let mut transaction = store.begin().await.unwrap();
+            for trigger in triggers("ROLLBACK") {
+                transaction.execute(&trigger).await.unwrap();
+            }
+            transaction.commit().await.unwrap();
+        }
+    }
+}
+
+fn check_in<R: Reference>(harness: &dyn Harness, cases: u32, reference: impl Fn(&Case) -> R) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     flushes::for_each(cases, |case| runtime.block_on(flushes::check(&case, harness, reference(&case))));
 }
 
 #[test]
 fn a_flush_does_what_its_rows_would_have_done_one_by_one() {
-    check_in(Kind::Memory, 1_500, |case| Box::new(PlainSqlite::new(case)));
+    check_in(&Sqlite::new(Kind::Memory), 1_500, |case| PlainSqlite::new(case, &[]));
 }
 
 /// The store in memory is held against the same model: both stores do the same.
 #[test]
 fn a_flush_does_what_the_model_does() {
-    check_in(Kind::Memory, 500, |_| Box::new(Model::default()));
+    check_in(&Sqlite::new(Kind::Memory), 500, |_| Model::default());
 }
 
 #[test]
 fn a_flush_into_a_file_does_so_too() {
-    check_in(Kind::File, 50, |case| Box::new(PlainSqlite::new(case)));
+    check_in(&Sqlite::new(Kind::File), 50, |case| PlainSqlite::new(case, &[]));
+}
+
+/// Triggers see the rows in their order, and one that ends the transaction takes no more than its row.
+#[test]
+fn a_flush_with_triggers_does_so_too() {
+    let triggers = triggers("ABORT");
+    check_in(&WithTriggers(Sqlite::new(Kind::Memory)), 1_000, |case| PlainSqlite::new(case, &triggers));
 }

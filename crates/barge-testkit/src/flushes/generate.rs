@@ -6,11 +6,11 @@ use barge_core::Operation;
 use barge_core::store::Action;
 use proptest::prelude::*;
 
-use super::tables::{self, SHAPES};
+use super::tables::{self, KEYLESS, SHAPES};
 use super::{Act, Actions, Case, Write};
 
 /// Shapes that meet: a case stays within one of these, so that its rows meet often.
-const SCENES: [&[&str]; 8] = [
+const SCENES: [&[&str]; 9] = [
     &["accounts"],
     &["accounts", "orders"],
     &["accounts", "letters"],
@@ -18,7 +18,8 @@ const SCENES: [&[&str]; 8] = [
     &["nodes"],
     &["words", "counters"],
     &["gauges", "counters"],
-    &["accounts", "orders", "letters", "lines", "words", "counters", "nodes", "gauges"],
+    &["seats", "marks"],
+    &["accounts", "orders", "letters", "lines", "words", "counters", "nodes", "gauges", "seats", "marks"],
 ];
 
 pub(super) fn case() -> impl Strategy<Value = Case> {
@@ -65,13 +66,21 @@ fn add(shapes: Vec<usize>, operations: Vec<Operation>) -> impl Strategy<Value = 
     let rows = rows.prop_flat_map(move |rows| prop::collection::vec(numbers.clone(), rows));
     (prop::sample::select(shapes), prop::sample::select(operations), rows).prop_map(
         |(shape, operation, rows)| {
-            // An update needs something to set.
-            let only_key = matches!(SHAPES[shape].1, ["id"] | ["word"]);
-            let operation =
-                if only_key && operation == Operation::Update { Operation::Upsert } else { operation };
+            let operation = possible(operation, shape);
             Act::Add(rows.into_iter().map(|numbers| write(operation, shape, numbers)).collect())
         },
     )
+}
+
+/// The operation, or another where the shape doesn't take it.
+fn possible(operation: Operation, shape: usize) -> Operation {
+    let (table, columns) = SHAPES[shape];
+    match operation {
+        Operation::Upsert | Operation::InsertIfAbsent if table == KEYLESS => Operation::Insert,
+        // An update needs something to set.
+        Operation::Update if matches!(columns, ["id"] | ["word"]) => Operation::Upsert,
+        operation => operation,
+    }
 }
 
 fn write(operation: Operation, shape: usize, numbers: [u8; 4]) -> Write {

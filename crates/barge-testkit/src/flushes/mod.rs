@@ -78,6 +78,7 @@ pub fn for_each(cases: u32, check: impl Fn(Case) -> Result<(), TestCaseError>) {
         rng_seed: RngSeed::Fixed(seed),
         failure_persistence: None,
         max_shrink_iters: 20_000,
+        max_shrink_time: 20_000,
         ..Config::default()
     };
     match TestRunner::new(config).run(&generate::case(), check) {

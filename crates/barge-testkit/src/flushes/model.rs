@@ -62,42 +62,49 @@ impl Statement<'_> {
         let found = self.find(write);
         let mut new: Row = table.columns().iter().map(|column| default(constraints, column.name())).collect();
         self.set(&mut new, write, |_| true);
-        match (write.operation, found) {
-            (Operation::Update | Operation::Delete, None) => Ok(Outcome::NotFound),
-            (Operation::Delete, Some(place)) => {
-                let old = self.rows_of(table).remove(place);
-                self.parent_goes(table, &old, None)?;
-                Ok(Outcome::Deleted)
-            }
-            (Operation::Update, Some(place)) => self.update(write, place),
+        match write.operation {
+            Operation::Update | Operation::Delete if found.is_empty() => Ok(Outcome::NotFound),
+            Operation::Delete => self.delete(table, &found),
+            Operation::Update => self.update(write, &found),
             // What would be inserted must be a valid row, also where it is there already.
             _ if !takes(table, constraints, &new)? => Ok(Outcome::Unchanged),
-            (Operation::Insert, _) | (_, None) => {
+            Operation::InsertIfAbsent if !found.is_empty() => Ok(Outcome::Unchanged),
+            Operation::Upsert if !found.is_empty() => self.update(write, &found),
+            Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert => {
                 self.must_be_unique(table, constraints, &new, None)?;
                 self.rows_of(table).push(new);
                 Ok(Outcome::Inserted)
             }
-            (Operation::InsertIfAbsent, Some(_)) => Ok(Outcome::Unchanged),
-            (Operation::Upsert, Some(place)) => self.update(write, place),
         }
     }
 
-    fn update(&mut self, write: &Write, place: usize) -> Answer {
+    fn delete(&mut self, table: &Table, found: &[usize]) -> Answer {
+        for &place in found.iter().rev() {
+            let old = self.rows_of(table).remove(place);
+            self.parent_goes(table, &old, None)?;
+        }
+        Ok(Outcome::Deleted)
+    }
+
+    fn update(&mut self, write: &Write, found: &[usize]) -> Answer {
         let shape = &self.tables.shapes[write.shape];
         let (table, constraints) = &self.tables.definitions[shape.table];
+        let mut outcome = Outcome::Unchanged;
         if shape.view.columns().iter().all(|column| column.is_key()) {
-            return Ok(Outcome::Unchanged);
+            return Ok(outcome);
         }
-        let old = self.rows_of(table)[place].clone();
-        let mut new = old.clone();
-        self.set(&mut new, write, |column| !table.columns()[column].is_key());
-        if !takes(table, constraints, &new)? {
-            return Ok(Outcome::Unchanged);
+        for &place in found {
+            let old = self.rows_of(table)[place].clone();
+            let mut new = old.clone();
+            self.set(&mut new, write, |column| !table.columns()[column].is_key());
+            if takes(table, constraints, &new)? {
+                self.must_be_unique(table, constraints, &new, Some(place))?;
+                self.rows_of(table)[place] = new.clone();
+                self.parent_goes(table, &old, Some(&new))?;
+                outcome = Outcome::Updated;
+            }
         }
-        self.must_be_unique(table, constraints, &new, Some(place))?;
-        self.rows_of(table)[place] = new.clone();
-        self.parent_goes(table, &old, Some(&new))?;
-        Ok(Outcome::Updated)
+        Ok(outcome)
     }
 
     /// Sets a row's columns to those of a write.
@@ -112,11 +119,13 @@ impl Statement<'_> {
         }
     }
 
-    fn find(&mut self, write: &Write) -> Option<usize> {
+    /// The places of the rows with a write's key.
+    fn find(&mut self, write: &Write) -> Vec<usize> {
         let table = self.tables.shapes[write.shape].table;
         let key = self.tables.key_of(write);
         let tables = self.tables;
-        self.rows_of(&tables.definitions[table].0).iter().position(|row| tables.key_in(table, row) == key)
+        let rows = self.rows_of(&tables.definitions[table].0).iter().enumerate();
+        rows.filter(|(_, row)| tables.key_in(table, row) == key).map(|(place, _)| place).collect()
     }
 
     fn rows_of(&mut self, table: &Table) -> &mut Vec<Row> {
@@ -131,7 +140,8 @@ impl Statement<'_> {
         own: Option<usize>,
     ) -> Result<(), ErrorKind> {
         let key: Vec<String> = table.columns().iter().filter(|column| column.is_key()).map(name_of).collect();
-        for columns in constraints.unique.iter().chain([&key]) {
+        let key = Some(&key).filter(|_| !constraints.keyless);
+        for columns in constraints.unique.iter().chain(key) {
             let values = |row: &Row| -> Vec<Value> {
                 let value = |column: &String| fold(constraints, column, cell(table, row, column));
                 columns.iter().map(value).collect()

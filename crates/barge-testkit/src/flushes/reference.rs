@@ -20,24 +20,6 @@ pub trait Reference {
     fn rows(&self, table: &str) -> Vec<Vec<Value>>;
 }
 
-impl<R: Reference + ?Sized> Reference for Box<R> {
-    fn write(&mut self, tables: &Tables, write: &Write) -> Answer {
-        (**self).write(tables, write)
-    }
-
-    fn begin(&mut self) {
-        (**self).begin();
-    }
-
-    fn end(&mut self, keep: bool) {
-        (**self).end(keep);
-    }
-
-    fn rows(&self, table: &str) -> Vec<Vec<Value>> {
-        (**self).rows(table)
-    }
-}
-
 /// Cuts rows into flushes, and gives each row its answer.
 pub(super) struct Flushes<'a, R> {
     tables: &'a Tables,

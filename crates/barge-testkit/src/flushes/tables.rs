@@ -44,7 +44,7 @@ pub struct Tables {
 }
 
 /// The names of the shapes' tables and columns. The first shape of a table has all of its columns.
-pub(super) const SHAPES: [(&str, &[&str]); 15] = [
+pub(super) const SHAPES: [(&str, &[&str]); 18] = [
     ("accounts", &["id", "email"]),
     ("accounts", &["id"]),
     ("orders", &["id", "account", "amount"]),
@@ -60,7 +60,13 @@ pub(super) const SHAPES: [(&str, &[&str]); 15] = [
     ("nodes", &["id"]),
     ("gauges", &["id", "level"]),
     ("gauges", &["id"]),
+    ("seats", &["id", "seat"]),
+    ("seats", &["id"]),
+    ("marks", &["id", "m"]),
 ];
+
+/// The table whose keys may repeat: it takes no upserts.
+pub(super) const KEYLESS: &str = "marks";
 
 impl Tables {
     /// The tables, with foreign keys that do this.
@@ -110,6 +116,8 @@ impl Tables {
                 ),
             ),
             define("gauges", &["id"], none().keep_out_below("level", 0)),
+            define("seats", &["id"], none().unique(&["seat"]).default_value("seat", 3)),
+            define(KEYLESS, &["id"], none().keyless()),
         ];
         let shapes = SHAPES.map(|(name, columns)| {
             let table = definitions.iter().position(|(table, _)| table.name().name() == name).unwrap();
