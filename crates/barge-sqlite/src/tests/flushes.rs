@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arrow::array::*;
 use barge_core::store::Outcome;
-use barge_core::{Database, ErrorKind, Operation, Store, Table};
+use barge_core::{Database, ErrorKind, Operation, Store, Table, TableName};
 
 use super::support::*;
 use crate::SqliteStore;
@@ -148,5 +148,20 @@ async fn an_index_of_some_rows_or_of_a_computed_column_keeps_its_order() {
             Ok(Outcome::Updated),
         ];
         assert_eq!(answers, expected, "{index}");
+    }
+}
+
+/// Written in another way, a table is still the same, and its rows keep their order. Grouped as two tables', the update would go
+/// first.
+#[tokio::test]
+async fn a_table_has_one_name_however_it_is_written() {
+    let tables = ["CREATE TABLE tasks(id INTEGER PRIMARY KEY, n INTEGER)", "INSERT INTO tasks VALUES (1, 1)"];
+    for name in [TableName::new("TASKS"), TableName::in_schema("main", "Tasks")] {
+        let key = numbers(&["id"], &[&[Some(1)]]);
+        let table = Arc::new(Table::of_schema(name, key.schema_ref(), &["id"]).unwrap());
+        let update = numbers(&["id", "n"], &[&[Some(1), Some(2)]]);
+        let adds = [(table, Operation::Delete, key), rows_of("tasks", Operation::Update, update)];
+        let (_, answers, _) = flush(&tables, &adds).await;
+        assert_eq!(answers, [Ok(Outcome::Deleted), Ok(Outcome::NotFound)]);
     }
 }

@@ -10,7 +10,8 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
 use super::answers::Answers;
-use super::plan::{Part, PlannedStep, find_keys, group};
+use super::keys::find_keys;
+use super::plan::{Part, PlannedStep, group};
 use super::replay::replay;
 use crate::database::Core;
 use crate::engine::{Flushed, Retry};

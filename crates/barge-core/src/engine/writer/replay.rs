@@ -10,7 +10,8 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
 use super::flush::{Failed, FlushOptions, Work, is_whole, lower, raise};
-use super::plan::{Part, TableKeys, counts_tell, find_keys, runs, statement_shows};
+use super::keys::{TableKeys, find_keys};
+use super::plan::{Part, counts_tell, runs, statement_shows};
 use crate::database::Core;
 use crate::store::{CommitError, CommitOutcome, Step, Transaction};
 use crate::{Error, ErrorKind, Result};
