@@ -12,7 +12,8 @@ use crate::engine::Retry;
 use crate::engine::writer::WriterBuilder;
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::flush::{FlushOptions, flush, prepare};
-use crate::engine::writer::plan::{Part, find_keys, group, number_rows, runs, same_table};
+use crate::engine::writer::keys::{find_keys, number_rows};
+use crate::engine::writer::plan::{Part, group, runs, same_table};
 use crate::record::{batch_of, key_batch};
 use crate::store::{
     Change, CommitError, CommitObserver, CommitOutcome, Description, LookUp, Observers, Operation, Outcome,

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use barge_core::Result;
-use barge_core::store::{Applied, Step};
+use barge_core::store::{Applied, Operation, Step};
 use libsqlite3_sys as ffi;
 use tokio::sync::Notify;
 
@@ -41,10 +41,12 @@ impl Connection {
 
     fn apply_plan(&mut self, plan: &Rc<Plan>, step: &Step) -> Result<Applied> {
         let rows = step.batch.num_rows();
-        // A trigger may keep a row out, and a view counts nothing: only row by row is it known which.
-        let tells_rows = plan.has_triggers || plan.is_view;
+        // A trigger may keep a row out, and a view counts nothing: only row by row is it known which. And a trigger would see rows
+        // deleted in the table's order instead of the batch's.
+        let row_by_row = (plan.has_triggers || plan.is_view)
+            && (step.outcomes || step.target.operation == Operation::Delete);
         let write = match &plan.write {
-            Some(write) if rows > 1 && !(step.outcomes && tells_rows) => write,
+            Some(write) if rows > 1 && !row_by_row => write,
             _ => return self.apply_one_by_one(plan, &plan.bind_whole(&step.batch, None)?, step),
         };
         let keys = match plan.target.generated() {

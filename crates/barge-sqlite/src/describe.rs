@@ -82,8 +82,15 @@ impl Connection {
             let columns = key.iter().cloned().map(Some).collect();
             unique.insert(0, UniqueKey { name: "PRIMARY KEY".into(), columns, partial: false });
         }
+        // However a table is written, it has one name, so that its rows are seen to be of one table.
+        let canonical = match schema.as_str() {
+            "main" if name.schema().is_none() || !self.is_temporary(&table)? => {
+                TableName::new(table.as_str())
+            }
+            _ => TableName::in_schema(schema.as_str(), table.as_str()),
+        };
         Ok(Description {
-            name: name.clone(),
+            name: canonical,
             kind,
             foreign_keys: self.foreign_keys(&schema, &table)?,
             referenced_by: self.references(&schema, &table, &key)?,
@@ -92,6 +99,12 @@ impl Connection {
             key,
             unique,
         })
+    }
+
+    /// Whether there is a temporary table of this name, which hides others.
+    fn is_temporary(&self, table: &str) -> Result<bool> {
+        let sql = "SELECT 1 FROM pragma_table_list WHERE name = ?1 COLLATE NOCASE AND schema = 'temp'";
+        Ok(!self.collect(sql, params![table], |_| Ok(()))?.is_empty())
     }
 
     /// A name by which a table's row ids can be reached: one that no column has. `None` where it has no row ids.

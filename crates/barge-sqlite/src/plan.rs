@@ -84,10 +84,10 @@ impl Plan {
         }
         let has_triggers = !description.triggers.is_empty();
         // OR ABORT would also overrule the conflict clauses inside the table's triggers, such as INSERT OR IGNORE. So with triggers it is
-        // said only where the table has a conflict clause of its own.
+        // said only where the table has a conflict clause of its own, however it is spaced.
         let or_abort = !has_triggers || {
             let sql = creation_sql(&connection.inner, target.table()).unwrap_or_default();
-            sql.to_ascii_uppercase().contains("ON CONFLICT")
+            sql.to_ascii_uppercase().contains("CONFLICT")
         };
         let rowid =
             if target.operation == Operation::Delete { connection.rowid_name(description) } else { None };
@@ -195,8 +195,8 @@ impl Plan {
 
     /// Whether a step that fails may leave changes behind: where a trigger does, or where it goes row by row.
     pub(crate) fn may_leave_changes(&self, step: &Step) -> bool {
-        let one_by_one = self.write.is_none()
-            || (step.outcomes && (self.is_view || self.has_triggers || self.target.generated().is_some()));
+        let one_by_one =
+            self.write.is_none() || self.is_view || (step.outcomes && self.target.generated().is_some());
         self.needs_savepoint || (step.batch.num_rows() > 1 && one_by_one)
     }
 

@@ -2,6 +2,7 @@
 
 mod connections;
 mod describes;
+mod flushes;
 mod lending;
 mod plans;
 mod support;

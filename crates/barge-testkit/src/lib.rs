@@ -1,12 +1,14 @@
 //! What Barge's own tests stand on; not published.
 //!
 //! - [`conformance`]: one test a promise of the store interface, run by every store.
+//! - [`flushes`]: random operations through a writer, held against a reference that takes one row after another.
 //! - [`MemoryStore`]: a correct store in memory, with constraints, for tests of the engine under a paused clock.
 //! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
 //! - [`FaultStore`]: any store, with failures injected from a printed seed.
 
 pub mod conformance;
 mod fault;
+pub mod flushes;
 mod memory;
 mod null;
 mod value;

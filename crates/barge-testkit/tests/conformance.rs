@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use barge_core::{Store, Table};
 use barge_testkit::conformance::{Constraints, Feature, Harness, Support};
-use barge_testkit::{FaultPlan, FaultStore, MemoryStore, MemoryTable, Value};
+use barge_testkit::{FaultPlan, FaultStore, MemoryStore, MemoryTable};
 
 /// How the store is made.
 #[derive(Clone, Copy)]
@@ -48,44 +48,8 @@ impl Harness for Memory {
 
     async fn create(&self, _store: &Arc<dyn Store>, table: &Table, constraints: &Constraints) {
         let store = self.last.lock().unwrap().clone();
-        store.create(memory_table(table, constraints)).unwrap();
+        store.create(MemoryTable::constrained(table, constraints)).unwrap();
     }
-}
-
-fn memory_table(table: &Table, constraints: &Constraints) -> MemoryTable {
-    let mut memory = MemoryTable::new(table);
-    if constraints.keyless {
-        memory = memory.without_key();
-    }
-    for unique in &constraints.unique {
-        memory = memory.unique(&names(unique));
-    }
-    for key in &constraints.foreign_keys {
-        let parent = key.parent.clone();
-        let (columns, parents) = (names(&key.columns), names(&key.parent_columns));
-        memory = memory.foreign_key(&columns, parent, &parents, key.on_delete, key.on_update);
-    }
-    for (column, least) in constraints.at_least.clone() {
-        let name = format!("{column}_least");
-        memory = memory
-            .check(name, move |row| row.get(&column).is_null() || *row.get(&column) >= Value::from(least));
-    }
-    for (column, value) in &constraints.defaults {
-        memory = memory.default(column, value.clone());
-    }
-    for column in &constraints.ignore_case {
-        memory = memory.ignore_case(column);
-    }
-    for (column, least) in constraints.keep_out_below.clone() {
-        let name = format!("{column}_trigger");
-        memory = memory
-            .keep_out(name, move |row| !row.get(&column).is_null() && *row.get(&column) < Value::from(least));
-    }
-    memory
-}
-
-fn names(names: &[String]) -> Vec<&str> {
-    names.iter().map(String::as_str).collect()
 }
 
 mod plain {

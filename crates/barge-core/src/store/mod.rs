@@ -156,7 +156,8 @@ pub enum Outcome {
     NotFound,
 }
 
-/// One operation over one batch, applied whole or not at all.
+/// One operation over one batch, applied whole or not at all: what its rows would do one after the other, in their order. Only
+/// foreign keys may be looked at when all of them are done.
 ///
 /// The batch has exactly the target's columns, in their order, at least one row, and passed [`Store::check`]. Keys of keyed operations are
 /// unique within it, as the database compares them.
@@ -173,7 +174,8 @@ pub struct Step {
 /// What a step did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
-    /// Rows that the database changed. With fewer than were sent and no error, the rest were not found or unchanged.
+    /// Rows that the database changed. Where a row sent is at most one row of the table, fewer than were sent and no error mean that
+    /// the rest were not found or unchanged.
     pub affected: u64,
     /// Each row's outcome in the batch's order, where they were asked for.
     pub outcomes: Option<Vec<Outcome>>,

@@ -167,3 +167,81 @@ async fn created_at_is_the_first_ones_when_upserts_coalesce() {
     assert_eq!(after.created_at, time(1), "never overwritten by an upsert");
     assert!(after.updated_at > time(3), "filled where it is None");
 }
+
+/// A row with another spelling of a key took the place of the first one, and its key with it.
+#[tokio::test]
+async fn coalesced_rows_spell_their_key_as_the_first_did() {
+    #[derive(Record)]
+    #[record(table = "words")]
+    struct Word {
+        #[record(key)]
+        word: &'static str,
+        count: i64,
+    }
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Word::table()).ignore_case("word")).unwrap();
+    let writer = one_flush(&Database::new(store.clone()));
+    for (word, count) in [("Barge", 1), ("BARGE", 2), ("barge", 3)] {
+        writer.upsert(&Word { word, count }).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+    assert_eq!(store.rows("words"), [["Barge".into(), barge_testkit::Value::from(3)]]);
+}
+
+/// A row that waits for its parent takes a value that another row took meanwhile.
+#[tokio::test]
+async fn a_row_that_waits_for_its_parent_releases_nothing_before() {
+    #[derive(Record)]
+    #[record(table = "badges")]
+    struct Badge {
+        #[record(key)]
+        id: i64,
+        account: Option<i64>,
+        code: &'static str,
+    }
+    let (store, db) = shop(Action::Refuse);
+    let badges = MemoryTable::new(Badge::table()).unique(&["code"]);
+    store
+        .create(badges.foreign_key(&["account"], "accounts", &["id"], Action::Refuse, Action::Refuse))
+        .unwrap();
+    db.insert_all(&[Badge { id: 1, account: None, code: "a" }]).await.unwrap();
+    let writer = one_flush(&db);
+    let receipts = vec![
+        writer.upsert(&Badge { id: 1, account: Some(7), code: "b" }).await.unwrap(),
+        writer.insert(&account(7, "x")).await.unwrap(),
+        writer.upsert(&Badge { id: 2, account: None, code: "a" }).await.unwrap(),
+    ];
+    let expected = [Ok(Outcome::Updated), Ok(Outcome::Inserted), Err(ErrorKind::UniqueViolation)];
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+}
+
+/// One statement would look at the foreign key when both are there; alone, the child is refused, and the second row of its key
+/// keeps it from being tried again.
+#[tokio::test]
+async fn a_table_that_is_its_own_parent_goes_row_by_row() {
+    #[derive(Record)]
+    #[record(table = "nodes")]
+    struct Node {
+        #[record(key)]
+        id: i64,
+        above: Option<i64>,
+    }
+    let store = MemoryStore::new();
+    let nodes = MemoryTable::new(Node::table());
+    store.create(nodes.foreign_key(&["above"], "nodes", &["id"], Action::Refuse, Action::Refuse)).unwrap();
+    let writer = one_flush(&Database::new(store.clone()));
+    let receipts = vec![
+        writer.insert(&Node { id: 2, above: Some(1) }).await.unwrap(),
+        writer.insert(&Node { id: 1, above: None }).await.unwrap(),
+        writer.update(&Node { id: 2, above: None }).await.unwrap(),
+    ];
+    let expected = [Err(ErrorKind::ForeignKeyViolation), Ok(Outcome::Inserted), Ok(Outcome::NotFound)];
+    assert_eq!(outcomes(&writer, receipts).await, expected);
+    // Alone in its flush a tree goes in one step, whatever its order.
+    let steps = store.steps();
+    for (id, above) in [(5, Some(4)), (4, Some(3)), (3, Some(1))] {
+        writer.insert(&Node { id, above }).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+    assert_eq!((store.steps() - steps, store.rows("nodes").len()), (1, 4));
+}

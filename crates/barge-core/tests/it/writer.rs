@@ -1,7 +1,9 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use barge_core::record::batch_of;
 use barge_core::{ErrorKind, FlushReason, Operation, Outcome, Record, WhenFull};
+use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
 
 use super::*;
 
@@ -269,7 +271,7 @@ async fn record_batches_go_in_slices_and_their_rows_are_answered_by_place() {
     db.insert_all(&[task(13, "there")]).await.unwrap();
     let rows: Vec<Task> = (0..25).map(|id| task(id, "batch")).collect();
     let batch = batch_of(&rows).unwrap();
-    let table = std::sync::Arc::new(Task::table().clone());
+    let table = Arc::new(Task::table().clone());
     let writer = db.writer().max_rows(10).start();
     let receipt = writer.add_batch(&table, Operation::Insert, &batch).await.unwrap();
     let outcomes = receipt.outcomes().await;
@@ -351,4 +353,25 @@ async fn a_column_added_while_the_writer_runs_is_seen() {
     store.create(MemoryTable::new(Wider::table())).unwrap();
     assert_eq!(writer.insert(&wider).await.unwrap().await.unwrap(), Outcome::Inserted);
     assert_eq!(writer.close().await.unwrap().statistics.rejected, 1);
+}
+
+/// A commit is cut off, and the retry that should find out whether it happened fails on a full disk. The rows may be there: the
+/// disk's failure must not hide it.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_stays_unknown_poisons_the_writer_with_its_own_failure() {
+    for late in [ErrorKind::DiskFull, ErrorKind::Io] {
+        let (store, _) = database().await;
+        let plan = FaultPlan::new([
+            Fault { point: Point::Commit, nth: 1, effect: Effect::CutAfter },
+            Fault { point: Point::Begin, nth: 2, effect: Effect::Fail(late) },
+        ]);
+        let db = Database::new(FaultStore::new(Arc::new(store.clone()), plan));
+        let writer = db.writer().start();
+        let error = writer.insert(&task(1, "a")).await.unwrap().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
+        assert!(error.to_string().contains("whether it happened could not be found out"), "{error}");
+        let refused = writer.insert(&task(2, "b")).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Poisoned, "{refused}");
+        assert_eq!(store.rows("tasks").len(), 1, "it did happen");
+    }
 }

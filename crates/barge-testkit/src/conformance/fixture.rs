@@ -28,7 +28,7 @@ pub(super) use rows;
 
 pub(super) type Rows = Vec<Vec<Value>>;
 
-pub(super) fn key(name: &str, data_type: DataType) -> Column {
+pub(crate) fn key(name: &str, data_type: DataType) -> Column {
     Column::new(Field::new(name, data_type, false)).with_role(Role::Key)
 }
 
@@ -36,15 +36,15 @@ pub(super) fn generated(name: &str) -> Column {
     Column::new(Field::new(name, DataType::Int64, true)).with_role(Role::GeneratedKey)
 }
 
-pub(super) fn column(name: &str, data_type: DataType) -> Column {
+pub(crate) fn column(name: &str, data_type: DataType) -> Column {
     Column::new(Field::new(name, data_type, false))
 }
 
-pub(super) fn nullable(name: &str, data_type: DataType) -> Column {
+pub(crate) fn nullable(name: &str, data_type: DataType) -> Column {
     Column::new(Field::new(name, data_type, true))
 }
 
-pub(super) fn table(name: impl Into<TableName>, columns: impl IntoIterator<Item = Column>) -> Arc<Table> {
+pub(crate) fn table(name: impl Into<TableName>, columns: impl IntoIterator<Item = Column>) -> Arc<Table> {
     Arc::new(Table::new(name, columns.into_iter().collect()).unwrap())
 }
 
@@ -209,7 +209,7 @@ impl Fixture {
 }
 
 /// Rows of values as a batch with these columns.
-pub(super) fn batch(columns: &[Column], rows: &[Vec<Value>]) -> RecordBatch {
+pub(crate) fn batch(columns: &[Column], rows: &[Vec<Value>]) -> RecordBatch {
     let arrays = columns.iter().enumerate().map(|(index, column)| {
         let values: Vec<Value> = rows.iter().map(|row| row[index].clone()).collect();
         Value::array(column.field.data_type(), &values).unwrap()
@@ -228,7 +228,7 @@ pub(super) fn values(batch: &RecordBatch) -> Rows {
 }
 
 /// The rows a look-up found with their ordinals, sorted.
-pub(super) fn found(batch: &RecordBatch) -> Vec<(i64, Vec<Value>)> {
+pub(crate) fn found(batch: &RecordBatch) -> Vec<(i64, Vec<Value>)> {
     let schema: &[FieldRef] = batch.schema_ref().fields();
     assert_eq!((schema[0].name().as_str(), schema[0].data_type()), (ORDINAL, &DataType::Int64));
     let ordinals = batch.column(0).as_primitive::<Int64Type>().values().to_vec();
@@ -283,16 +283,18 @@ pub fn ddl(dialect: Dialect, table: &Table, constraints: &Constraints) -> Vec<St
         ));
     }
     for foreign_key in &constraints.foreign_keys {
-        let action = match foreign_key.on_delete {
+        let action = |action| match action {
             Action::Refuse => "NO ACTION",
             Action::Cascade => "CASCADE",
             Action::Set => "SET NULL",
         };
         parts.push(format!(
-            "FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {action}",
+            "FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {} ON UPDATE {}",
             list(&foreign_key.columns),
             foreign_key.parent.quoted(),
             list(&foreign_key.parent_columns),
+            action(foreign_key.on_delete),
+            action(foreign_key.on_update),
         ));
     }
     let mut statements = vec![format!("CREATE TABLE {name} ({})", parts.join(", "))];

@@ -15,7 +15,7 @@
 
 pub mod constraints;
 pub mod failures;
-mod fixture;
+pub(crate) mod fixture;
 pub mod look_ups;
 pub mod outcomes;
 pub mod schema;
@@ -125,11 +125,24 @@ impl Constraints {
     /// A foreign key that says what a delete of the parent does.
     #[must_use]
     pub fn foreign_key_on_delete(
+        self,
+        columns: &[&str],
+        parent: &str,
+        parent_columns: &[&str],
+        on_delete: Action,
+    ) -> Self {
+        self.foreign_key_with(columns, parent, parent_columns, on_delete, Action::Refuse)
+    }
+
+    /// A foreign key that says what a delete and a change of the parent do.
+    #[must_use]
+    pub fn foreign_key_with(
         mut self,
         columns: &[&str],
         parent: &str,
         parent_columns: &[&str],
         on_delete: Action,
+        on_update: Action,
     ) -> Self {
         self.foreign_keys.push(ForeignKey {
             name: None,
@@ -137,7 +150,7 @@ impl Constraints {
             parent: TableName::new(parent),
             parent_columns: parent_columns.iter().map(|&column| column.to_owned()).collect(),
             on_delete,
-            on_update: Action::Refuse,
+            on_update,
         });
         self
     }

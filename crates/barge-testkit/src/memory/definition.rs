@@ -12,6 +12,7 @@ use barge_core::{Error, ErrorKind, Result, Table, TableName};
 use serde_json::{Value as Json, json};
 
 use crate::Value;
+use crate::conformance::Constraints;
 
 /// The first word of the text that stands for a table: see [`MemoryTable::to_text`].
 const TEXT_PREFIX: &str = "MEMORY TABLE ";
@@ -83,6 +84,38 @@ impl MemoryTable {
             checks: Vec::new(),
             triggers: Vec::new(),
         }
+    }
+
+    /// A table with a record's columns and key, and with constraints.
+    pub fn constrained(table: &Table, constraints: &Constraints) -> Self {
+        let mut memory = MemoryTable::new(table);
+        if constraints.keyless {
+            memory = memory.without_key();
+        }
+        memory.unique = constraints.unique.clone();
+        for key in &constraints.foreign_keys {
+            let (columns, parents) = (borrowed(&key.columns), borrowed(&key.parent_columns));
+            memory = memory.foreign_key(&columns, key.parent.clone(), &parents, key.on_delete, key.on_update);
+        }
+        for (column, least) in constraints.at_least.clone() {
+            let name = format!("{column}_least");
+            memory = memory.check(name, move |row| {
+                row.get(&column).is_null() || *row.get(&column) >= Value::from(least)
+            });
+        }
+        for (column, value) in &constraints.defaults {
+            memory = memory.default(column, value.clone());
+        }
+        for column in &constraints.ignore_case {
+            memory = memory.ignore_case(column);
+        }
+        for (column, least) in constraints.keep_out_below.clone() {
+            let name = format!("{column}_trigger");
+            memory = memory.keep_out(name, move |row| {
+                !row.get(&column).is_null() && *row.get(&column) < Value::from(least)
+            });
+        }
+        memory
     }
 
     /// The same table without a primary key, so that rows may repeat.
@@ -286,6 +319,10 @@ impl MemoryColumn {
             _ => value.clone(),
         }
     }
+}
+
+fn borrowed(columns: &[String]) -> Vec<&str> {
+    columns.iter().map(String::as_str).collect()
 }
 
 fn owned(columns: &[&str]) -> Vec<String> {

@@ -174,7 +174,9 @@ impl<'a> Statement<'a> {
 
     fn update(&mut self, matched: &[RowId], given: &[Value], ordinal: usize) -> Result<(Outcome, u64)> {
         let mut affected = 0;
-        for &id in matched {
+        // Where nothing is set, a row that is there stays as it was.
+        let changed = if self.plan.assigned.is_empty() { &[] } else { matched };
+        for &id in changed {
             let Some(old) = self.state.table(&self.plan.table)?.rows.get(&id) else { continue };
             let mut row = old.to_vec();
             for &index in &self.plan.assigned {

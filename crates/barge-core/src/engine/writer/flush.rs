@@ -10,12 +10,12 @@ use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
 use super::answers::Answers;
-use super::plan::{Part, PlannedStep, Run, TableKeys, find_keys, group, runs};
+use super::keys::find_keys;
+use super::plan::{Part, PlannedStep, group};
+use super::replay::replay;
 use crate::database::Core;
 use crate::engine::{Flushed, Retry};
-use crate::store::{
-    Applied, Change, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token, Transaction,
-};
+use crate::store::{Applied, Change, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token};
 use crate::{Error, ErrorKind, Result};
 
 /// What a flush is to do beside sending its rows.
@@ -32,7 +32,7 @@ pub(crate) struct FlushOptions<'a> {
 }
 
 /// Why an attempt did not end the flush.
-enum Failed {
+pub(super) enum Failed {
     /// Nothing was written.
     RolledBack(Error),
     /// Everything or nothing was written.
@@ -48,10 +48,10 @@ impl From<Error> for Failed {
 }
 
 /// What an attempt came to.
-struct Work {
-    answers: Answers,
+pub(super) struct Work {
+    pub(super) answers: Answers,
     without_effect: u64,
-    statements: u64,
+    pub(super) statements: u64,
 }
 
 /// Sends the parts' rows, retrying what can be retried. `rejected` are rows that were refused before.
@@ -62,23 +62,23 @@ pub(crate) async fn flush(
     options: &FlushOptions<'_>,
 ) -> (Answers, Flushed) {
     let mut attempts = options.retry.start();
-    let mut uncertain: Option<Work> = None;
+    // The first commit that was cut off, and what stands if one of them happened.
+    let mut uncertain: Option<(Error, Work)> = None;
     let (work, failure, poison) = loop {
         let error = match attempt(core, parts, &rejected, options).await {
             Ok(work) => break (Some(work), None, None),
-            Err(Failed::CommittedBefore) if uncertain.is_some() => break (uncertain.take(), None, None),
-            Err(Failed::CommittedBefore) => {
-                let error = Error::new(ErrorKind::Poisoned, "the flush was claimed before by another writer");
-                break (None, Some(error.clone()), Some(error));
-            }
-            Err(Failed::Unknown(error, work)) if options.token.is_some() => {
-                uncertain = Some(work);
-                if attempts.next(error.clone().into_retryable()).await.is_ok() {
-                    continue;
+            Err(Failed::CommittedBefore) => match uncertain.take() {
+                Some((_, work)) => break (Some(work), None, None),
+                None => {
+                    let message = "the flush was claimed before by another writer";
+                    let error = Error::new(ErrorKind::Poisoned, message);
+                    break (None, Some(error.clone()), Some(error));
                 }
-                let error =
-                    error.context("a commit was cut off, and whether it happened could not be found out");
-                break (None, Some(error.clone()), Some(error));
+            },
+            Err(Failed::Unknown(error, work)) if options.token.is_some() => {
+                let first = uncertain.map_or_else(|| error.clone(), |(first, _)| first);
+                uncertain = Some((first, work));
+                error.into_retryable()
             }
             Err(Failed::Unknown(error, _)) => {
                 let error =
@@ -88,9 +88,12 @@ pub(crate) async fn flush(
             Err(Failed::RolledBack(error)) => error,
         };
         if let Err(error) = attempts.next(error).await {
-            // After an unknown commit, a failure to find out leaves the rows unknown too.
-            let poison = uncertain.is_some().then(|| error.clone());
-            break (None, Some(error), poison);
+            let Some((cut_off, _)) = uncertain else { break (None, Some(error), None) };
+            // What failed later says nothing of whether the rows were written.
+            tracing::debug!(%error, "finding out whether a commit happened");
+            let error =
+                cut_off.context("a commit was cut off, and whether it happened could not be found out");
+            break (None, Some(error.clone()), Some(error));
         }
     };
     let retries = attempts.retries.into();
@@ -146,38 +149,31 @@ async fn attempt(
         return Ok(work.roll_back_all(parts, options));
     }
     let keys = find_keys(&*core.store, parts, false).await?;
-    if let Some(steps) = group(parts, &keys)? {
-        match grouped(core, parts, steps, work, options).await? {
-            Grouped::Done(work) => return Ok(work),
-            Grouped::Violated => work = Work::new(rejected, options),
-        }
+    if let Some(steps) = group(parts, &keys)?
+        && let Some(work) = grouped(core, parts, steps, work, options).await?
+    {
+        return Ok(work);
     }
-    let keys = find_keys(&*core.store, parts, true).await?;
-    let last_arrivals = vec![None; keys.len()];
-    Replay { core, parts, keys, options, work, deferred: Vec::new(), last_arrivals }.run().await
+    replay(core, parts, rejected, options).await
 }
 
-enum Grouped {
-    Done(Work),
-    /// Rolled back: some row failed.
-    Violated,
-}
-
+/// Sends the steps in one call. `None` where some row failed, and all were rolled back.
 async fn grouped(
     core: &Core,
     parts: &[Part],
     steps: Vec<PlannedStep>,
     mut work: Work,
     options: &FlushOptions<'_>,
-) -> Result<Grouped, Failed> {
+) -> Result<Option<Work>, Failed> {
+    let outcomes = |planned: &PlannedStep| options.outcomes || !planned.counts_tell();
     let sent: Vec<Step> =
-        steps.iter().map(|planned| Step { outcomes: options.outcomes, ..planned.step.clone() }).collect();
+        steps.iter().map(|planned| Step { outcomes: outcomes(planned), ..planned.step.clone() }).collect();
     let fence = raise(core, parts);
     match core.store.transact(options.token, &sent).await {
         Ok(Some(applied)) => {
             lower(fence, CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
-            Ok(Grouped::Done(work))
+            Ok(Some(work))
         }
         Ok(None) => {
             lower(fence, CommitOutcome::Committed);
@@ -190,13 +186,13 @@ async fn grouped(
         }
         Err(CommitError::RolledBack(error)) => {
             lower(fence, CommitOutcome::RolledBack);
-            if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Violated) }
+            if is_whole(&error) { Err(error.into()) } else { Ok(None) }
         }
     }
 }
 
 /// Whether a failure speaks of the connection or the database, not of rows or their table.
-fn is_whole(error: &Error) -> bool {
+pub(super) fn is_whole(error: &Error) -> bool {
     use ErrorKind::*;
     error.is_retryable() || matches!(error.kind(), DiskFull | Io | Timeout | Closed | Poisoned)
 }
@@ -224,13 +220,13 @@ pub(crate) fn lower(fence: Option<Fence>, outcome: CommitOutcome) {
 }
 
 impl Work {
-    fn new(rejected: &[(u32, Error)], options: &FlushOptions<'_>) -> Self {
+    pub(super) fn new(rejected: &[(u32, Error)], options: &FlushOptions<'_>) -> Self {
         let mut answers = Answers::new(options.rows, options.outcomes);
         answers.rejected = rejected.to_vec();
         Work { answers, without_effect: 0, statements: 0 }
     }
 
-    fn set(&mut self, arrival: u32, outcome: Outcome) {
+    pub(super) fn set(&mut self, arrival: u32, outcome: Outcome) {
         self.without_effect += u64::from(matches!(outcome, Outcome::Unchanged | Outcome::NotFound));
         self.answers.set(arrival, outcome);
     }
@@ -248,7 +244,7 @@ impl Work {
     }
 
     /// The outcomes of a step that went through.
-    fn take(&mut self, arrivals: &[u32], applied: &Applied, options: &FlushOptions<'_>) {
+    pub(super) fn take(&mut self, arrivals: &[u32], applied: &Applied, options: &FlushOptions<'_>) {
         self.statements += u64::from(applied.statements);
         match &applied.outcomes {
             Some(outcomes) => {
@@ -266,7 +262,7 @@ impl Work {
     }
 
     /// Turns a flush with rejected rows into one in which every row is.
-    fn roll_back_all(mut self, parts: &[Part], options: &FlushOptions<'_>) -> Work {
+    pub(super) fn roll_back_all(mut self, parts: &[Part], options: &FlushOptions<'_>) -> Work {
         self.answers.finish();
         let own = std::mem::take(&mut self.answers.rejected);
         let mut answers = Answers::new(options.rows, false);
@@ -282,205 +278,6 @@ impl Work {
         answers.rejected.extend(own);
         answers.finish();
         Work { answers, without_effect: 0, statements: self.statements }
-    }
-}
-
-/// A row that broke a foreign key.
-struct Deferred {
-    part: usize,
-    row: u32,
-    error: Error,
-}
-
-/// A flush in arrival order.
-struct Replay<'a> {
-    core: &'a Core,
-    parts: &'a [Part],
-    keys: Vec<TableKeys>,
-    options: &'a FlushOptions<'a>,
-    work: Work,
-    deferred: Vec<Deferred>,
-    /// For each table of `keys`, the last arrival of each key; made when a foreign key is first broken.
-    last_arrivals: Vec<Option<Vec<u32>>>,
-}
-
-impl Replay<'_> {
-    async fn run(mut self) -> Result<Work, Failed> {
-        let mut transaction = self.core.store.begin().await?;
-        if let Some(token) = self.options.token
-            && !transaction.claim(token).await?
-        {
-            return Err(Failed::CommittedBefore);
-        }
-        for run in runs(self.parts) {
-            self.send(&mut *transaction, run).await?;
-        }
-        self.retry_deferred(&mut *transaction).await?;
-        self.work.answers.finish();
-        if self.options.atomic && !self.work.answers.rejected.is_empty() {
-            transaction.rollback().await?;
-            return Ok(self.work.roll_back_all(self.parts, self.options));
-        }
-        self.commit(transaction).await
-    }
-
-    async fn commit(self, transaction: Box<dyn Transaction>) -> Result<Work, Failed> {
-        let fence = raise(self.core, self.parts);
-        match transaction.commit().await {
-            Ok(()) => {
-                lower(fence, CommitOutcome::Committed);
-                Ok(self.work)
-            }
-            Err(CommitError::RolledBack(error)) => {
-                lower(fence, CommitOutcome::RolledBack);
-                Err(error.into())
-            }
-            Err(CommitError::Unknown { error, .. }) => {
-                lower(fence, CommitOutcome::Unknown);
-                Err(Failed::Unknown(error, self.work))
-            }
-        }
-    }
-
-    /// Sends one run: as one step where that goes through, else row by row.
-    async fn send(&mut self, transaction: &mut dyn Transaction, run: Run) -> Result<(), Failed> {
-        let part = &self.parts[run.part];
-        let rows: Vec<u32> = (run.start as u32..(run.start + run.rows) as u32).collect();
-        let step = self.step(part, part.batch.slice(run.start, run.rows));
-        if self.names_keys_once(run) {
-            match transaction.apply(&step).await {
-                Ok(applied) => {
-                    let arrivals = &part.arrivals[run.start..run.start + run.rows];
-                    self.work.take(arrivals, &applied, self.options);
-                    return Ok(());
-                }
-                Err(error) if is_whole(&error) || !transaction.is_open() => return Err(error.into()),
-                Err(error) if !error.is_row() => {
-                    // The statement itself is refused, and would be for every row.
-                    self.reject_rows(run.part, &rows, &error);
-                    return Ok(());
-                }
-                Err(_) => {}
-            }
-        }
-        let failed = self.apply_rows(transaction, run.part, &rows, &step).await?;
-        self.defer_or_reject(failed);
-        Ok(())
-    }
-
-    fn step(&self, part: &Part, batch: RecordBatch) -> Step {
-        Step { target: part.target.clone(), batch, outcomes: self.options.outcomes }
-    }
-
-    fn names_keys_once(&self, run: Run) -> bool {
-        if run.rows == 1 || !self.parts[run.part].target.operation.is_keyed() {
-            return true;
-        }
-        let Some(ids) = self.ids(run.part) else { return false };
-        let mut ids = ids[run.start..run.start + run.rows].to_vec();
-        ids.sort_unstable();
-        ids.windows(2).all(|pair| pair[0] != pair[1])
-    }
-
-    fn ids(&self, part: usize) -> Option<&[u32]> {
-        self.keys.iter().find_map(|keys| {
-            let place = keys.parts.iter().position(|&other| other == part)?;
-            keys.ids.as_ref().map(|ids| &ids[place][..])
-        })
-    }
-
-    /// Applies rows of a part one by one, and returns those that failed.
-    async fn apply_rows(
-        &mut self,
-        transaction: &mut dyn Transaction,
-        part: usize,
-        rows: &[u32],
-        step: &Step,
-    ) -> Result<Vec<Deferred>, Failed> {
-        let applied = match transaction.apply_rows(step).await {
-            Ok(applied) => applied,
-            Err(error) if is_whole(&error) || !transaction.is_open() => return Err(error.into()),
-            Err(error) => {
-                self.reject_rows(part, rows, &error);
-                return Ok(Vec::new());
-            }
-        };
-        self.work.statements += u64::from(applied.statements);
-        let mut failed = Vec::new();
-        for (place, (&row, outcome)) in rows.iter().zip(applied.outcomes).enumerate() {
-            let arrival = self.parts[part].arrivals[row as usize];
-            match outcome {
-                Ok(outcome) => {
-                    self.work.set(arrival, outcome);
-                    if let Some(keys) = &applied.generated {
-                        self.work.answers.set_generated(arrival, keys, place, self.options.rows);
-                    }
-                }
-                Err(error) => failed.push(Deferred { part, row, error }),
-            }
-        }
-        Ok(failed)
-    }
-
-    fn reject_rows(&mut self, part: usize, rows: &[u32], error: &Error) {
-        for &row in rows {
-            self.work.answers.reject(self.parts[part].arrivals[row as usize], error.clone());
-        }
-    }
-
-    fn defer_or_reject(&mut self, failed: Vec<Deferred>) {
-        for failed in failed {
-            let arrival = self.parts[failed.part].arrivals[failed.row as usize];
-            if failed.error.kind() == ErrorKind::ForeignKeyViolation && !self.is_named_later(&failed) {
-                self.deferred.push(failed);
-            } else {
-                self.work.answers.reject(arrival, failed.error.with_row(arrival.into()));
-            }
-        }
-    }
-
-    /// Whether a later row of the flush names the same key.
-    fn is_named_later(&mut self, failed: &Deferred) -> bool {
-        let arrival = self.parts[failed.part].arrivals[failed.row as usize];
-        let Some(table) = self.keys.iter().position(|keys| keys.parts.contains(&failed.part)) else {
-            return false;
-        };
-        let keys = &self.keys[table];
-        let Some(id) = self.ids(failed.part).map(|ids| ids[failed.row as usize]) else {
-            // Keys that can't be compared: only a lone operation without a key is safe to move.
-            return keys.parts.len() > 1 || self.parts[failed.part].target.operation.is_keyed();
-        };
-        let last = self.last_arrivals[table].get_or_insert_with(|| keys.last_arrivals(self.parts));
-        last[id as usize] > arrival
-    }
-
-    /// Tries the rows that broke a foreign key again, together, until none passes.
-    async fn retry_deferred(&mut self, transaction: &mut dyn Transaction) -> Result<(), Failed> {
-        loop {
-            let deferred = std::mem::take(&mut self.deferred);
-            let tried = deferred.len();
-            let mut next = Vec::new();
-            // Consecutive rows of one part go together, in arrival order.
-            for chunk in deferred.chunk_by(|a, b| a.part == b.part) {
-                let part = chunk[0].part;
-                let rows: Vec<u32> = chunk.iter().map(|deferred| deferred.row).collect();
-                let batch = take_record_batch(&self.parts[part].batch, &UInt32Array::from(rows.clone()));
-                let step = self.step(&self.parts[part], batch.map_err(Error::from)?);
-                next.extend(self.apply_rows(transaction, part, &rows, &step).await?);
-            }
-            let passed = next.len() < tried;
-            if !passed {
-                for failed in next {
-                    let arrival = self.parts[failed.part].arrivals[failed.row as usize];
-                    self.work.answers.reject(arrival, failed.error.with_row(arrival.into()));
-                }
-                return Ok(());
-            }
-            self.defer_or_reject(next);
-            if self.deferred.is_empty() {
-                return Ok(());
-            }
-        }
     }
 }
 

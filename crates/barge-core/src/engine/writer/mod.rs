@@ -4,7 +4,9 @@ pub(crate) mod answers;
 mod buffer;
 mod dead_letter;
 pub(crate) mod flush;
+pub(crate) mod keys;
 pub(crate) mod plan;
+mod replay;
 mod report;
 mod sink;
 

@@ -5,23 +5,24 @@
 //! arrival order. So this module need not foresee failures, only *wrong successes*:
 //!
 //! - Rows of one key keep their order: a second operation on a key waits for the next wave of the flush.
-//! - A unique value that one row releases and another takes, outside the key: such tables are replayed.
+//! - A unique value that one row releases and another takes, outside the key: such tables are replayed where rows move. They
+//!   move also where they wait for a parent of the same flush.
 //! - Foreign keys: rows that break one are tried again after the rest in arrival order too, so parents before children
 //!   changes nothing while every key is named once. Where keys repeat, or a parent's removal changes its children, the
 //!   flush is replayed.
 //! - Triggers may see any order: tables with triggers are replayed.
+//!
+//! Within a step a store takes one row after another, but may look at foreign keys only at its end. [`statement_shows`] says
+//! where that could be seen: such rows go one by one.
 
-use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Int64Type, Schema};
-use arrow::row::{RowConverter, SortField};
-use hashbrown::HashTable;
 
+use super::keys::TableKeys;
 use crate::record::Role;
-use crate::store::{Action, KeyEquality, Operation, Outcome, Step, Store, TableKind, Target};
+use crate::store::{Action, Description, ForeignKey, Operation, Outcome, Step, TableKind, Target};
 use crate::{Result, TableName};
 
 /// Rows of one target, in arrival order.
@@ -49,10 +50,23 @@ impl PlannedStep {
         &'a self,
         outcomes: &'a [Outcome],
     ) -> impl Iterator<Item = (u32, Outcome)> + 'a {
-        let upsert = self.step.target.operation == Operation::Upsert;
+        let target = &self.step.target;
+        let assigns = target.assigned().next().is_some();
         self.followers.iter().map(move |&(row, arrival)| {
-            (arrival, if upsert { Outcome::Updated } else { outcomes[row as usize] })
+            let outcome = match target.operation {
+                Operation::Upsert if assigns => Outcome::Updated,
+                Operation::Upsert => Outcome::Unchanged,
+                _ => outcomes[row as usize],
+            };
+            (arrival, outcome)
         })
+    }
+
+    /// Whether the number of rows that changed tells how many of the rows sent did nothing.
+    pub(crate) fn counts_tell(&self) -> bool {
+        let target = &self.step.target;
+        let followers_change = target.operation == Operation::Upsert && target.assigned().next().is_some();
+        counts_tell(target) && (self.followers.is_empty() || followers_change)
     }
 }
 
@@ -62,36 +76,6 @@ pub(crate) struct Run {
     pub(crate) part: usize,
     pub(crate) start: usize,
     pub(crate) rows: usize,
-}
-
-/// Which rows of a flush name the same key.
-#[derive(Debug)]
-pub(crate) struct TableKeys {
-    pub(crate) table: TableName,
-    /// The parts that write the table.
-    pub(crate) parts: Vec<usize>,
-    /// For each of `parts`, a number for each row: equal where the keys are. `None` where it can't be told.
-    pub(crate) ids: Option<Vec<Vec<u32>>>,
-    /// How many numbers there are.
-    distinct: usize,
-    rows: usize,
-}
-
-impl TableKeys {
-    /// For each key's number, the arrival of the last row that names it.
-    pub(crate) fn last_arrivals(&self, parts: &[Part]) -> Vec<u32> {
-        let mut last = vec![0; self.distinct];
-        for (&part, ids) in self.parts.iter().zip(self.ids.iter().flatten()) {
-            for (&id, &arrival) in ids.iter().zip(&parts[part].arrivals) {
-                last[id as usize] = last[id as usize].max(arrival);
-            }
-        }
-        last
-    }
-
-    fn repeats(&self) -> bool {
-        self.distinct < self.rows
-    }
 }
 
 /// Parts whose rows can go in one step become one part.
@@ -117,145 +101,17 @@ pub(crate) fn merge(parts: Vec<Part>) -> Result<Vec<Part>> {
     Ok(merged)
 }
 
-/// Finds equal keys, table by table. Rows that are only inserted are looked at where `all` is set.
-pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> Result<Vec<TableKeys>> {
-    let mut tables: Vec<TableKeys> = Vec::new();
-    for (index, part) in parts.iter().enumerate() {
-        match tables.iter_mut().find(|keys| keys.table == *part.target.table()) {
-            Some(keys) => keys.parts.push(index),
-            None => tables.push(TableKeys {
-                table: part.target.table().clone(),
-                parts: vec![index],
-                ids: None,
-                distinct: 0,
-                rows: 0,
-            }),
-        }
-    }
-    for keys in &mut tables {
-        let parts: Vec<&Part> = keys.parts.iter().map(|&index| &parts[index]).collect();
-        keys.rows = parts.iter().map(|part| part.batch.num_rows()).sum();
-        keys.distinct = keys.rows;
-        let inserts_only = parts.len() == 1 && parts[0].target.operation == Operation::Insert;
-        if inserts_only && !all {
-            continue;
-        }
-        if let Some((ids, distinct)) = number_keys(store, &parts).await? {
-            keys.ids = Some(ids);
-            keys.distinct = distinct;
-        }
-    }
-    Ok(tables)
-}
-
-/// Numbers the keys of one table's parts. `None` where the parts' keys can't be compared.
-async fn number_keys(store: &dyn Store, parts: &[&Part]) -> Result<Option<(Vec<Vec<u32>>, usize)>> {
-    let Some(keys) = comparable_keys(parts)? else { return Ok(None) };
-    let target = &parts[0].target;
-    let ask = target
-        .key
-        .iter()
-        .any(|&index| target.described(index).is_some_and(|column| column.equality == KeyEquality::Database));
-    let (ids, distinct) = if ask {
-        let ids = store.key_groups(target, &keys).await?;
-        compact(ids)
-    } else {
-        number_rows(keys.columns())?
-    };
-    let mut ids = ids.as_slice();
-    let split = parts.iter().map(|part| {
-        let (own, rest) = ids.split_at(part.batch.num_rows());
-        ids = rest;
-        own.to_vec()
-    });
-    Ok(Some((split.collect(), distinct)))
-}
-
-/// The key columns of all parts, one after the other, where they're the same columns of the same types, without NULL
-/// and without types whose equal values differ in bytes.
-fn comparable_keys(parts: &[&Part]) -> Result<Option<RecordBatch>> {
-    let keys = parts.iter().map(|part| part.batch.project(&part.target.key));
-    let keys = keys.collect::<std::result::Result<Vec<RecordBatch>, _>>()?;
-    let shape = |batch: &RecordBatch| -> Vec<(String, DataType)> {
-        batch
-            .schema_ref()
-            .fields()
-            .iter()
-            .map(|field| (field.name().clone(), field.data_type().clone()))
-            .collect()
-    };
-    let first = shape(&keys[0]);
-    let plain = |data_type: &DataType| !data_type.is_floating() && !data_type.is_nested();
-    let comparable = !first.is_empty()
-        && first.iter().all(|(_, data_type)| plain(data_type))
-        && keys.iter().all(|batch| shape(batch) == first)
-        && keys.iter().flat_map(|batch| batch.columns()).all(|column| column.null_count() == 0);
-    if !comparable {
-        return Ok(None);
-    }
-    // The parts' fields may differ in whether they allow NULL; the values allow none.
-    let fields: Vec<_> = keys[0]
-        .schema_ref()
-        .fields()
-        .iter()
-        .map(|field| field.as_ref().clone().with_nullable(false))
-        .collect();
-    let schema = Arc::new(Schema::new(fields));
-    let keys = keys.into_iter().map(|batch| RecordBatch::try_new(schema.clone(), batch.columns().to_vec()));
-    let keys = keys.collect::<std::result::Result<Vec<RecordBatch>, _>>()?;
-    Ok(Some(concat_batches(&schema, &keys)?))
-}
-
-/// Numbers rows from 0: equal rows get one number.
-pub(crate) fn number_rows(columns: &[ArrayRef]) -> Result<(Vec<u32>, usize)> {
-    let rows = columns[0].len();
-    if let [column] = columns
-        && let Some(values) = column.as_primitive_opt::<Int64Type>()
-        && values.values().is_sorted_by(|a, b| a < b)
-    {
-        return Ok(((0..rows as u32).collect(), rows));
-    }
-    let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
-    let encoded = RowConverter::new(fields)?.convert_columns(columns)?;
-    let hasher = hashbrown::DefaultHashBuilder::default();
-    let mut firsts: HashTable<(u32, u32)> = HashTable::with_capacity(rows);
-    let mut distinct = 0;
-    let ids = (0..rows).map(|row| {
-        let key = encoded.row(row);
-        let same = |&(other, _): &(u32, u32)| encoded.row(other as usize) == key;
-        let rehash = |&(other, _): &(u32, u32)| hasher.hash_one(encoded.row(other as usize).data());
-        let entry = firsts.entry(hasher.hash_one(key.data()), same, rehash).or_insert_with(|| {
-            distinct += 1;
-            (row as u32, distinct - 1)
-        });
-        entry.get().1
-    });
-    let ids = ids.collect();
-    Ok((ids, distinct as usize))
-}
-
-/// Numbers from 0 without gaps for numbers with gaps.
-fn compact(ids: Vec<u32>) -> (Vec<u32>, usize) {
-    let mut numbers = hashbrown::HashMap::new();
-    let ids = ids.into_iter().map(|id| {
-        let next = numbers.len() as u32;
-        *numbers.entry(id).or_insert(next)
-    });
-    let ids: Vec<u32> = ids.collect();
-    (ids, numbers.len())
-}
-
 /// The steps that do what the rows would have done in arrival order, if they all succeed. `None` where grouping could
 /// show, and the rows must go in arrival order at once.
 pub(crate) fn group(parts: &[Part], tables: &[TableKeys]) -> Result<Option<Vec<PlannedStep>>> {
-    let single = parts.len() == 1 && !tables[0].repeats() && !is_ambiguous(parts, &tables[0]);
-    if single {
-        let part = &parts[0];
-        let step = Step { target: part.target.clone(), batch: part.batch.clone(), outcomes: false };
-        return Ok(Some(vec![PlannedStep { step, arrivals: part.arrivals.clone(), followers: Vec::new() }]));
-    }
     if tables.iter().any(|keys| order_shows(parts, tables, keys)) {
         return Ok(None);
+    }
+    if let [part] = parts
+        && !tables[0].repeats()
+    {
+        let step = Step { target: part.target.clone(), batch: part.batch.clone(), outcomes: false };
+        return Ok(Some(vec![PlannedStep { step, arrivals: part.arrivals.clone(), followers: Vec::new() }]));
     }
     let mut slots = Vec::new();
     for keys in tables {
@@ -276,11 +132,23 @@ fn is_ambiguous(parts: &[Part], keys: &TableKeys) -> bool {
     keys.ids.is_none() && (keyed || keys.parts.len() > 1)
 }
 
-/// Whether another order of this table's rows than arrival order could succeed with another result.
+/// Whether this table's rows, grouped, could succeed with another result than in arrival order.
 fn order_shows(parts: &[Part], tables: &[TableKeys], keys: &TableKeys) -> bool {
+    if parts.len() == 1 && keys.rows == 1 {
+        return false;
+    }
     let own: Vec<&Target> = keys.parts.iter().map(|&index| &*parts[index].target).collect();
     let description = &own[0].description;
-    let moved = own.len() > 1 || keys.repeats();
+    let in_order = parts.len() == 1 && !keys.repeats();
+    let moved = own.len() > 1
+        || keys.repeats()
+        || description
+            .foreign_keys
+            .iter()
+            .any(|key| tables.iter().any(|t| same_table(&key.parent, &t.table)));
+    let releases = || {
+        own.iter().any(|target| !matches!(target.operation, Operation::Insert | Operation::InsertIfAbsent))
+    };
     let related = || {
         tables.iter().any(|other| {
             let is_parent = |child: &TableKeys, parent: &TableKeys| {
@@ -290,38 +158,81 @@ fn order_shows(parts: &[Part], tables: &[TableKeys], keys: &TableKeys) -> bool {
             is_parent(keys, other) || is_parent(other, keys)
         })
     };
-    let changes_children = || {
-        description.referenced_by.iter().any(|reference| {
-            own.iter().any(|target| match target.operation {
-                Operation::Delete => reference.on_delete != Action::Refuse,
-                _ => {
-                    reference.on_update != Action::Refuse
-                        && target.assigned().any(|index| covers(&reference.columns, target, index))
-                }
-            })
-        })
-    };
-    !description.triggers.is_empty()
-        || description.kind != TableKind::Table
-        || is_ambiguous(parts, keys)
-        || (moved && own.iter().any(|target| touches_secondary_unique(target)))
+    is_ambiguous(parts, keys)
+        || (moved && releases() && own.iter().any(|target| touches_secondary_unique(target)))
         || (keys.repeats() && related())
-        || changes_children()
+        || if in_order {
+            reaches_other_rows(own[0])
+        } else {
+            !description.triggers.is_empty()
+                || description.kind != TableKind::Table
+                || own.iter().any(|target| changes_children(target))
+        }
+}
+
+/// Whether a step of several rows could succeed with another result than its rows one by one: where it looks at foreign
+/// keys at its end, and a row may be the parent of another.
+pub(crate) fn statement_shows(target: &Target) -> bool {
+    let own_parents = |key: &ForeignKey| same_table(&key.parent, target.table());
+    target.description.foreign_keys.iter().any(own_parents) || reaches_other_rows(target)
+}
+
+/// Whether what a row of a step does beside itself, through foreign keys or triggers, may meet another row of the step.
+fn reaches_other_rows(target: &Target) -> bool {
+    let Description { foreign_keys, triggers, .. } = &*target.description;
+    let changed_by_parents =
+        || foreign_keys.iter().any(|key| key.on_delete != Action::Refuse || key.on_update != Action::Refuse);
+    (!triggers.is_empty() && !foreign_keys.is_empty())
+        || (changes_children(target) && (target.operation != Operation::Delete || changed_by_parents()))
+}
+
+/// Whether rows of other tables may change with the target's, or find another parent in the place of theirs.
+fn changes_children(target: &Target) -> bool {
+    target.description.referenced_by.iter().any(|reference| match target.operation {
+        Operation::Delete => reference.on_delete != Action::Refuse,
+        Operation::Insert | Operation::InsertIfAbsent => false,
+        Operation::Upsert | Operation::Update => {
+            let assigned = |index: usize| covers(&reference.columns, target, index);
+            target.assigned().any(assigned) || computes(target, reference.columns.iter())
+        }
+    })
+}
+
+/// Whether the number of rows that a step changed tells how many of its rows did nothing: where a row is one row of the table.
+pub(crate) fn counts_tell(target: &Target) -> bool {
+    let key: Vec<&str> = target.key.iter().map(|&index| target.columns[index].name()).collect();
+    !matches!(target.operation, Operation::Update | Operation::Delete) || target.description.is_unique(&key)
 }
 
 fn covers(columns: &[String], target: &Target, index: usize) -> bool {
     columns.iter().any(|column| column.eq_ignore_ascii_case(target.columns[index].name()))
 }
 
-/// Whether the target writes a column of a unique index other than the key it goes by. An index over an expression may
-/// cover any column.
+/// Whether the database computes one of the columns, so that it changes with others.
+fn computes<'a>(target: &Target, mut columns: impl Iterator<Item = &'a String>) -> bool {
+    columns.any(|name| target.description.column(name).is_some_and(|column| column.computed))
+}
+
+/// Whether the target may take or release a value of a unique index other than the key it goes by. An index over an expression, or
+/// of some rows, may look at any column; a new row's columns that are left out hold their defaults.
 fn touches_secondary_unique(target: &Target) -> bool {
+    if target.operation == Operation::Delete {
+        // What it releases shows only where another row takes it.
+        return false;
+    }
+    let description = &target.description;
     let key: Vec<&str> = target.key.iter().map(|&index| target.columns[index].name()).collect();
-    target.description.unique.iter().any(|unique| {
-        let is_key = unique.columns.len() == key.len() && key.iter().all(|column| unique.covers(column));
+    let has_default = |name: &String| description.column(name).is_some_and(|column| column.default.is_some());
+    description.unique.iter().any(|unique| {
+        let is_key = !unique.partial
+            && unique.columns.len() == key.len()
+            && key.iter().all(|column| unique.covers(column));
         let touched = || {
-            unique.columns.iter().any(Option::is_none)
+            unique.partial
+                || unique.columns.iter().any(Option::is_none)
                 || target.columns.iter().any(|column| unique.covers(column.name()))
+                || computes(target, unique.columns.iter().flatten())
+                || (target.operation != Operation::Update && unique.columns.iter().flatten().all(has_default))
         };
         !is_key && touched()
     })
@@ -352,7 +263,7 @@ struct Slot {
     wave: usize,
     /// The part's rows that are sent.
     rows: Vec<u32>,
-    /// The part's row that came first under the same key: its `created_at` counts.
+    /// The part's row that came first under the same key: its `created_at` counts, and how it spells the key.
     firsts: Vec<u32>,
     arrivals: Vec<u32>,
     followers: Vec<(u32, u32)>,
@@ -404,6 +315,7 @@ fn coalesces(target: &Target) -> bool {
         touches_secondary_unique(target)
             || target.description.foreign_keys.iter().any(|foreign_key| {
                 (0..target.columns.len()).any(|index| covers(&foreign_key.columns, target, index))
+                    || computes(target, foreign_key.columns.iter())
             })
     };
     matches!(target.operation, Operation::Upsert | Operation::Update) && !looked_at()
@@ -425,8 +337,10 @@ impl Slot {
         }
         let firsts = UInt32Array::from(self.firsts.clone());
         let columns = part.target.columns.iter().enumerate().map(|(index, column)| match column.role {
-            Role::CreatedAt => arrow::compute::take(part.batch.column(index), &firsts, None),
-            _ => Ok(batch.column(index).clone()),
+            Role::CreatedAt | Role::Key | Role::GeneratedKey => {
+                arrow::compute::take(part.batch.column(index), &firsts, None)
+            }
+            Role::Plain | Role::UpdatedAt => Ok(batch.column(index).clone()),
         });
         let columns = columns.collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(RecordBatch::try_new(batch.schema(), columns)?)

@@ -133,9 +133,13 @@ impl Sink {
                 Err(error) => return reject_everything(sealed, &error),
             };
             let (answers, flushed) = flush(&self.core, &parts, rejected, &options).await;
-            // A table that changed under us: described anew, the same rows may go through.
+            // A table that changed under us: described anew, the same rows may go through. Not where they may be written already.
             let changed = answers.rejected.iter().any(|(_, error)| is_about_shape(error));
-            if changed && self.core.forget_changed(&parts).await && flushed.committed == 0 {
+            if changed
+                && flushed.poison.is_none()
+                && self.core.forget_changed(&parts).await
+                && flushed.committed == 0
+            {
                 continue;
             }
             return (answers, flushed);

@@ -1,8 +1,11 @@
-//! SQLite keeps every promise of the store interface: in a file, in memory, and behind faults that never strike.
+//! SQLite keeps every promise of the store interface: in a file, in memory, and behind faults that never strike; and flushes
+//! into it do what their rows, one by one, would have done.
 //!
 //! In memory there is one connection, so a look-up or query while a transaction is open is `Busy`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
+mod flushes;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
