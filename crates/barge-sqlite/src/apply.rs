@@ -3,8 +3,8 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use barge_core::Result;
 use barge_core::store::{Applied, Operation, Step};
+use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 use tokio::sync::Notify;
 
@@ -30,11 +30,16 @@ impl Connection {
     /// Applies a step, whole or not at all, unless the transaction ends.
     pub(crate) fn apply(&mut self, step: &Step, undo: Undo) -> Result<Applied> {
         let plan = self.plan(&step.target)?;
-        if undo == Undo::WithTheTransaction || !plan.may_leave_changes(step) {
+        let undone_alone = plan.may_leave_changes(step) || self.checks_deferred;
+        if undo == Undo::WithTheTransaction || !undone_alone {
             return self.apply_plan(&plan, step);
         }
         self.run("SAVEPOINT barge_step")?;
-        let applied = self.apply_plan(&plan, step);
+        let mut applied = self.apply_plan(&plan, step);
+        if applied.is_ok() && self.breaks_deferred() {
+            let message = "a row names a parent that is not there";
+            applied = Err(Error::new(ErrorKind::ForeignKeyViolation, message));
+        }
         self.end_savepoint("barge_step", applied.is_ok())?;
         applied
     }

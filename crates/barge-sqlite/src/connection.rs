@@ -32,6 +32,8 @@ pub(crate) struct Connection {
     /// What messages call the database.
     pub(crate) name: String,
     busy_timeout: Duration,
+    /// Whether deferred foreign keys are checked with every step and row of the open transaction.
+    pub(crate) checks_deferred: bool,
     /// Whom to tell when the command under way is nearly done.
     pub(crate) nearly_done: Option<Arc<Notify>>,
     pub(crate) inner: rusqlite::Connection,
@@ -51,6 +53,7 @@ impl Connection {
             batch_tables: HashSet::new(),
             name,
             busy_timeout,
+            checks_deferred: false,
             nearly_done: None,
             inner,
         }
@@ -166,7 +169,24 @@ impl Connection {
 
     /// Begins a transaction that writes: the lock is taken now, so that nothing later waits for it.
     pub(crate) fn begin(&mut self) -> Result<()> {
+        self.checks_deferred = false;
         self.run("BEGIN IMMEDIATE")
+    }
+
+    /// Whether a foreign key is broken now that waits for COMMIT, where those are to be checked at once.
+    pub(crate) fn breaks_deferred(&self) -> bool {
+        let (mut now, mut highest) = (0, 0);
+        // SAFETY: the connection is open, and the numbers live through the call.
+        let code = unsafe {
+            ffi::sqlite3_db_status(
+                self.raw(),
+                ffi::SQLITE_DBSTATUS_DEFERRED_FKS,
+                &raw mut now,
+                &raw mut highest,
+                0,
+            )
+        };
+        self.checks_deferred && code == ffi::SQLITE_OK && now != 0
     }
 
     /// Whether a transaction is open.

@@ -136,13 +136,17 @@ impl Connection {
             None => None,
         };
         // A trigger's RAISE(FAIL) leaves behind what was done before it.
-        let savepoint = plan.needs_savepoint && failing == Failing::IsLeftOut;
+        let savepoint = (plan.needs_savepoint || self.checks_deferred) && failing == Failing::IsLeftOut;
         if savepoint {
             self.savepoint_for_row("SAVEPOINT barge_row")?;
         }
         // SAFETY: as above.
         unsafe { statements.write.bind_row(batch, &statements.places, row) };
-        let written = statements.write.step_and_keep();
+        let mut written = statements.write.step_and_keep();
+        if written.is_ok() && savepoint && self.breaks_deferred() {
+            let message = "FOREIGN KEY constraint failed".to_owned();
+            written = Err(Failure { code: ffi::SQLITE_CONSTRAINT_FOREIGNKEY, message });
+        }
         let changes = if written.is_ok() { self.changes() } else { 0 };
         if savepoint && self.in_transaction() {
             if written.is_err() {

@@ -79,6 +79,14 @@ impl Transaction for SqliteTransaction {
         self.call(move |connection| connection.execute(&sql)).await
     }
 
+    async fn check_deferred_at_once(&mut self) -> Result<()> {
+        self.call(|connection| {
+            connection.checks_deferred = true;
+            Ok(())
+        })
+        .await
+    }
+
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         let look_up = look_up.clone();
         self.call(move |connection| connection.look_up(&look_up)).await

@@ -27,7 +27,7 @@ pub enum Point {
     Apply,
     /// [`Transaction::apply_rows`].
     ApplyRows,
-    /// [`Transaction::execute`] and [`Transaction::over`].
+    /// [`Transaction::execute`], [`Transaction::over`] and [`Transaction::check_deferred_at_once`].
     Execute,
     /// [`Transaction::commit`], and the commit inside [`Store::transact`].
     Commit,
@@ -402,6 +402,10 @@ impl Transaction for FaultTransaction {
 
     async fn execute(&mut self, sql: &str) -> Result<u64> {
         self.pass(Point::Execute).await?.execute(sql).await
+    }
+
+    async fn check_deferred_at_once(&mut self) -> Result<()> {
+        self.pass(Point::Execute).await?.check_deferred_at_once().await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

@@ -286,6 +286,10 @@ impl Transaction for FlawedTransaction {
         self.inner().execute(sql).await
     }
 
+    async fn check_deferred_at_once(&mut self) -> Result<()> {
+        self.inner().check_deferred_at_once().await
+    }
+
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         self.inner().look_up(look_up).await
     }

@@ -353,11 +353,25 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Flusher<Sealed<Q, A>> for Sink
             Ok(answers) => {
                 let rejected = answers.iter().filter(|answer| answer.is_err()).count() as u64;
                 sealed.cell.answer(Mutex::new(answers.into_iter().map(Some).collect()));
-                Flushed { committed: rows - rejected, rejected, statements: 1, retries, ..Flushed::default() }
+                Flushed {
+                    committed: rows - rejected,
+                    rejected,
+                    statements: 1,
+                    round_trips: 1,
+                    retries,
+                    ..Flushed::default()
+                }
             }
             Err(error) => {
                 sealed.fail(&error);
-                Flushed { rejected: rows, statements: 1, retries, failure: Some(error), ..Flushed::default() }
+                Flushed {
+                    rejected: rows,
+                    statements: 1,
+                    round_trips: 1,
+                    retries,
+                    failure: Some(error),
+                    ..Flushed::default()
+                }
             }
         }
     }

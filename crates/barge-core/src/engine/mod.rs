@@ -18,8 +18,10 @@ mod retry;
 mod statistics;
 pub mod writer;
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -241,11 +243,26 @@ impl<B: Buffer> Engine<B> {
     /// Adds now; `None` where the buffer is full.
     #[inline]
     fn try_add<T>(&self, append: &mut impl FnMut(&mut B) -> Result<T>) -> Result<Option<T>> {
-        let mut state = self.lock();
+        // One way in and one way out of the lock: it is the hottest one.
+        let added = self.add_to(&mut self.lock(), append);
+        let Some((added, wake)) = added? else { return Ok(None) };
+        if wake {
+            self.work.notify_one();
+        }
+        Ok(Some(added))
+    }
+
+    /// Adds to the open buffer, and says whether the flusher must be woken.
+    #[inline]
+    fn add_to<T>(
+        &self,
+        state: &mut State<B>,
+        append: &mut impl FnMut(&mut B) -> Result<T>,
+    ) -> Result<Option<(T, bool)>> {
         if let Some(refusal) = &state.refusal {
             return Err(refusal.clone());
         }
-        if self.is_full(&state) {
+        if self.is_full(state) {
             return Ok(None);
         }
         let before = state.open.rows();
@@ -257,15 +274,13 @@ impl<B: Buffer> Engine<B> {
         let wake = match state.flusher {
             FlusherState::Busy => false,
             FlusherState::Idle => true,
-            FlusherState::Lingering => self.is_full(&state),
+            FlusherState::Lingering => self.is_full(state),
         };
         if wake {
             // Busy from now on, so that only the first row wakes it.
             state.flusher = FlusherState::Busy;
-            drop(state);
-            self.work.notify_one();
         }
-        Ok(Some(added))
+        Ok(Some((added, wake)))
     }
 
     /// Flushes what is buffered now and waits until it, and all before it, is answered.
@@ -357,7 +372,7 @@ impl<B: Buffer> Engine<B> {
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits until a flush should start, and seals the buffer for it. `None` at the end.
+    /// Waits until a flush should start, and seals the buffer for it, which makes room. `None` at the end.
     async fn next(&self) -> Option<(B::Sealed, usize, FlushReason, Duration)> {
         loop {
             let deadline = {
@@ -370,8 +385,6 @@ impl<B: Buffer> Engine<B> {
                     state.flush_requested = false;
                     state.sealed += 1;
                     state.counters.in_flight = rows as u64;
-                    drop(state);
-                    self.room.notify_waiters();
                     return Some((sealed, rows, reason, waited));
                 }
                 if state.closing {
@@ -389,6 +402,7 @@ impl<B: Buffer> Engine<B> {
             }
         }
     }
+
     /// Why a flush should start now.
     fn due(&self, state: &State<B>) -> Option<FlushReason> {
         let rows = state.open.rows();
@@ -428,7 +442,16 @@ impl<B: Buffer, F: Flusher<B::Sealed>> FlusherTask<B, F> {
     async fn run(mut self) {
         while let Some((sealed, rows, reason, waited)) = self.engine.next().await {
             let started = Instant::now();
-            let flushed = self.flusher.flush(sealed).await;
+            let flushed = {
+                let mut flush = pin!(self.flusher.flush(sealed));
+                // The flush goes on its way before callers who wait for room are woken: waking a thread takes longer.
+                let begun = poll_fn(|context| Poll::Ready(flush.as_mut().poll(context))).await;
+                self.engine.room.notify_waiters();
+                match begun {
+                    Poll::Ready(flushed) => flushed,
+                    Poll::Pending => flush.await,
+                }
+            };
             let took = started.elapsed();
             let engine = &self.engine;
             if let Some(error) = &flushed.poison

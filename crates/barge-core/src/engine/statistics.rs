@@ -66,9 +66,11 @@ pub struct Statistics {
     pub flushes_by_reason: Vec<(FlushReason, u64)>,
     /// Rows that flushes could have held: the cap on rows, added up over the flushes.
     pub rows_allowed: u64,
-    /// Statements that were sent, without BEGIN and COMMIT.
+    /// Statements that were run, without BEGIN and COMMIT; also those that an embedded database runs row by row.
     pub statements: u64,
-    /// Statements, and so round trips, that one statement a row would have taken beyond those sent.
+    /// Calls of the database that the flushes took. What an embedded database runs row by row within a call counts once.
+    pub round_trips: u64,
+    /// Round trips that one for each row would have taken beyond those.
     pub round_trips_saved: u64,
     /// Attempts after the first, over all flushes.
     pub retries: u64,
@@ -110,6 +112,7 @@ pub(crate) struct Flushed {
     pub(crate) rejected: u64,
     pub(crate) without_effect: u64,
     pub(crate) statements: u64,
+    pub(crate) round_trips: u64,
     pub(crate) retries: u64,
     /// Why the batch as a whole failed.
     pub(crate) failure: Option<Error>,
@@ -143,7 +146,8 @@ impl Counters {
         // Bytes may end a batch below the cap; a row counts as allowed only where it could have come.
         totals.rows_allowed += if reason == FlushReason::Bytes { rows } else { allowed.max(rows) } as u64;
         totals.statements += flushed.statements;
-        totals.round_trips_saved += (rows as u64).saturating_sub(flushed.statements);
+        totals.round_trips += flushed.round_trips;
+        totals.round_trips_saved += (rows as u64).saturating_sub(flushed.round_trips);
         totals.retries += flushed.retries;
         totals.failed_flushes += u64::from(flushed.failure.is_some());
         totals.wait_in_buffer += waited;
@@ -190,7 +194,8 @@ mod tests {
     #[test]
     fn ratios_are_of_rows_sent() {
         let mut counters = Counters { added: 30, ..Counters::default() };
-        let flushed = Flushed { committed: 18, rejected: 2, statements: 4, ..Flushed::default() };
+        let flushed =
+            Flushed { committed: 18, rejected: 2, statements: 9, round_trips: 4, ..Flushed::default() };
         counters.record(&flushed, FlushReason::Idle, 20, 100, Duration::ZERO, Duration::ZERO);
         let statistics = counters.snapshot(10, 100);
         assert_eq!(statistics.added, statistics.committed + statistics.rejected + statistics.buffered);

@@ -494,6 +494,12 @@ pub trait Transaction: Send {
     /// Runs one statement, without a batch, and returns the number of rows it changed.
     async fn execute(&mut self, sql: &str) -> Result<u64>;
 
+    /// Has constraints that wait for COMMIT checked with every row instead, from now on to the transaction's end, so that a row that breaks
+    /// one is known. Does nothing where a store has none.
+    async fn check_deferred_at_once(&mut self) -> Result<()> {
+        Ok(())
+    }
+
     /// Reads rows by key inside the transaction; as [`Store::look_up`].
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch>;
 

@@ -165,3 +165,33 @@ async fn a_table_has_one_name_however_it_is_written() {
         assert_eq!(answers, [Ok(Outcome::Deleted), Ok(Outcome::NotFound)]);
     }
 }
+
+/// Foreign keys that wait for COMMIT: a parent may come later in the flush, and a row whose parent never comes is rejected alone.
+#[tokio::test]
+async fn a_row_that_breaks_a_deferred_foreign_key_is_rejected_alone() {
+    let tables = [
+        "CREATE TABLE parents(id INTEGER PRIMARY KEY)",
+        "CREATE TABLE t(id INTEGER PRIMARY KEY, parent INTEGER REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO parents VALUES (1)",
+    ];
+    let children = |parents: &[i64]| {
+        let rows: Vec<[Option<i64>; 2]> =
+            (0..).zip(parents).map(|(id, parent)| [Some(id), Some(*parent)]).collect();
+        let rows: Vec<&[Option<i64>]> = rows.iter().map(|row| &row[..]).collect();
+        rows_of("t", Operation::Insert, numbers(&["id", "parent"], &rows))
+    };
+    let parent = |id: i64| rows_of("parents", Operation::Insert, numbers(&["id"], &[&[Some(id)]]));
+    let (_, answers, _) = flush(&tables, &[children(&[1, 2]), parent(2)]).await;
+    assert_eq!(answers, [Ok(Outcome::Inserted); 3]);
+
+    let (store, answers, _) = flush(&tables, &[children(&[1, 9, 2, 8]), parent(2)]).await;
+    let broken = Err(ErrorKind::ForeignKeyViolation);
+    let inserted = Ok(Outcome::Inserted);
+    assert_eq!(answers, [inserted, broken, inserted, broken, inserted]);
+    assert_eq!(rows(&store, "SELECT id FROM t").await, ["0", "2"]);
+
+    // A delete that leaves children behind breaks the key too.
+    let delete = rows_of("parents", Operation::Delete, numbers(&["id"], &[&[Some(1)]]));
+    let (_, answers, _) = flush(&tables, &[children(&[1]), delete]).await;
+    assert_eq!(answers, [inserted, broken]);
+}

@@ -52,6 +52,8 @@ pub(super) struct Work {
     pub(super) answers: Answers,
     without_effect: u64,
     pub(super) statements: u64,
+    /// Calls of the store.
+    pub(super) round_trips: u64,
 }
 
 /// Sends the parts' rows, retrying what can be retried. `rejected` are rows that were refused before.
@@ -109,6 +111,7 @@ pub(crate) async fn flush(
         rejected,
         without_effect: work.without_effect,
         statements: work.statements,
+        round_trips: work.round_trips,
         retries,
         failure: None,
         poison: None,
@@ -169,6 +172,7 @@ async fn grouped(
     let sent: Vec<Step> =
         steps.iter().map(|planned| Step { outcomes: outcomes(planned), ..planned.step.clone() }).collect();
     let fence = raise(core, parts);
+    work.round_trips += 1;
     match core.store.transact(options.token, &sent).await {
         Ok(Some(applied)) => {
             lower(fence, CommitOutcome::Committed);
@@ -223,7 +227,7 @@ impl Work {
     pub(super) fn new(rejected: &[(u32, Error)], options: &FlushOptions<'_>) -> Self {
         let mut answers = Answers::new(options.rows, options.outcomes);
         answers.rejected = rejected.to_vec();
-        Work { answers, without_effect: 0, statements: 0 }
+        Work { answers, without_effect: 0, statements: 0, round_trips: 0 }
     }
 
     pub(super) fn set(&mut self, arrival: u32, outcome: Outcome) {
@@ -277,7 +281,7 @@ impl Work {
         }
         answers.rejected.extend(own);
         answers.finish();
-        Work { answers, without_effect: 0, statements: self.statements }
+        Work { answers, without_effect: 0, ..self }
     }
 }
 

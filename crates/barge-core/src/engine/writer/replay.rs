@@ -2,7 +2,9 @@
 //!
 //! A store may end a transaction over a row (SQLite: `RAISE(ROLLBACK)`, `ON CONFLICT ROLLBACK`). Then the flush starts anew in
 //! another one, knowing more: first it goes row by row, so that the row is known, then that row is rejected unsent. Each start
-//! makes a row known, so there are at most as many as there are rows, and two.
+//! makes a row known, so there are at most as many as there are rows, and two. Where COMMIT finds a deferred foreign key
+//! broken, the flush starts anew once more, with such keys checked row by row; a row that breaks one is then tried again after the rest,
+//! as with any foreign key.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +34,7 @@ pub(super) async fn replay(
             keys: &keys,
             options,
             known: &known,
-            transaction: begin(core, options).await?,
+            transaction: begin(core, options, &known).await?,
             work: Work::new(rejected, options),
             deferred: Vec::new(),
             last_arrivals: vec![None; keys.len()],
@@ -41,16 +43,26 @@ pub(super) async fn replay(
             Ok(work) => return Ok(work),
             Err(Stopped::Failed(failed)) => return Err(failed),
             Err(Stopped::Ended(ended)) => known.learn(ended),
+            Err(Stopped::Refused) => known.immediate = true,
         }
     }
 }
 
-async fn begin(core: &Core, options: &FlushOptions<'_>) -> Result<Box<dyn Transaction>, Failed> {
+async fn begin(
+    core: &Core,
+    options: &FlushOptions<'_>,
+    known: &Known,
+) -> Result<Box<dyn Transaction>, Failed> {
     let mut transaction = core.store.begin().await?;
-    match options.token {
-        Some(token) if !transaction.claim(token).await? => Err(Failed::CommittedBefore),
-        _ => Ok(transaction),
+    if let Some(token) = options.token
+        && !transaction.claim(token).await?
+    {
+        return Err(Failed::CommittedBefore);
     }
+    if known.immediate {
+        transaction.check_deferred_at_once().await?;
+    }
+    Ok(transaction)
 }
 
 /// What transactions that ended have taught.
@@ -59,6 +71,8 @@ struct Known {
     caution: Caution,
     /// Rows that end their transaction, by arrival.
     rows: BTreeMap<u32, Error>,
+    /// Whether deferred foreign keys are checked with every row.
+    immediate: bool,
 }
 
 /// How rows are sent.
@@ -100,6 +114,8 @@ struct Ended {
 enum Stopped {
     Failed(Failed),
     Ended(Ended),
+    /// COMMIT found a deferred foreign key broken.
+    Refused,
 }
 
 impl From<Error> for Stopped {
@@ -147,7 +163,11 @@ impl Replay<'_> {
             }
             Err(CommitError::RolledBack(error)) => {
                 lower(fence, CommitOutcome::RolledBack);
-                Err(error.into())
+                // A deferred foreign key is broken, and COMMIT doesn't say by which row.
+                match error.kind() == ErrorKind::ForeignKeyViolation && !self.known.immediate {
+                    true => Err(Stopped::Refused),
+                    false => Err(error.into()),
+                }
             }
             Err(CommitError::Unknown { error, .. }) => {
                 lower(fence, CommitOutcome::Unknown);
@@ -186,6 +206,7 @@ impl Replay<'_> {
         if row_by_row || !self.names_keys_once(part, rows) {
             return Ok(false);
         }
+        self.work.round_trips += 1;
         match self.transaction.apply(step).await {
             Ok(applied) => {
                 self.work.take(&self.arrivals(part, rows), &applied, self.options);
@@ -233,6 +254,7 @@ impl Replay<'_> {
 
     /// Applies rows of a part one by one, and returns those that failed.
     async fn apply_rows(&mut self, part: usize, rows: &[u32], step: &Step) -> Result<Vec<Deferred>, Stopped> {
+        self.work.round_trips += 1;
         let applied = match self.transaction.apply_rows(step).await {
             Ok(applied) => applied,
             Err(error) => return self.refuse(part, rows, error).map(|()| Vec::new()),
