@@ -4,9 +4,9 @@
 //! database half-way.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender, channel};
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use barge_core::{Error, ErrorKind, Result};
@@ -23,6 +23,10 @@ const SPIN: Duration = Duration::from_micros(150);
 /// How long a caller looks out for its answer, letting other tasks run in between, before it sleeps: for the same reason,
 /// and only where the calls before were as short.
 const LOOK_OUT: Duration = Duration::from_micros(250);
+
+/// Whether there is a processor to wait on while the other side works on another.
+static STAYS_AWAKE: LazyLock<bool> =
+    LazyLock::new(|| std::thread::available_parallelism().is_ok_and(|processors| processors.get() > 1));
 
 enum Command {
     Run(Box<dyn FnOnce(&mut Connection) + Send>),
@@ -82,11 +86,11 @@ impl Worker {
             let _ = reply.send(answer);
         })?;
         let answer = self.answer(answer, &nearly_done).await;
-        answer.map_err(|_| if self.stopped.load(Ordering::Acquire) { closed() } else { panicked() })
+        answer.map_err(|_| gone(&self.stopped))
     }
 
-    /// Has the thread give parts one after another, which can be worked on while it goes on. It gives no more once `wanted` says
-    /// false, which is when the stream was dropped.
+    /// Has the thread give parts one after another, which can be worked on while it goes on. What it gives them to says false
+    /// once the stream was dropped.
     pub(crate) fn parts<T: Send + 'static>(
         &self,
         command: impl FnOnce(&mut Connection, &mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
@@ -98,18 +102,19 @@ impl Worker {
             // Nobody may be waiting any more.
             let _ = parts.send(Part::End(ended));
         })?;
-        let parts = futures::stream::unfold(Some(received), |received| async move {
-            let mut received = received?;
+        let stopped = Arc::clone(&self.stopped);
+        let parts = futures::stream::unfold(Some((received, stopped)), |state| async move {
+            let (mut received, stopped) = state?;
             let part = look_out(|| received.try_recv().ok()).await;
             let part = match part {
                 Some(part) => Some(part),
                 None => received.recv().await,
             };
             match part {
-                Some(Part::Next(part)) => Some((Ok(part), Some(received))),
+                Some(Part::Next(part)) => Some((Ok(part), Some((received, stopped)))),
                 Some(Part::End(Ok(()))) => None,
                 Some(Part::End(Err(error))) => Some((Err(error), None)),
-                None => Some((Err(panicked()), None)),
+                None => Some((Err(gone(&stopped)), None)),
             }
         });
         Ok(parts.boxed())
@@ -174,7 +179,7 @@ async fn look_out<T>(mut look: impl FnMut() -> Option<T>) -> Option<T> {
     loop {
         match look() {
             Some(found) => return Some(found),
-            None if Instant::now() >= until => return None,
+            None if !*STAYS_AWAKE || Instant::now() >= until => return None,
             None => tokio::task::yield_now().await,
         }
     }
@@ -195,6 +200,11 @@ pub(crate) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the database was closed")
 }
 
+/// Why a thread gives no answer.
+fn gone(stopped: &AtomicBool) -> Error {
+    if stopped.load(Ordering::Acquire) { closed() } else { panicked() }
+}
+
 fn panicked() -> Error {
     Error::new(
         ErrorKind::Poisoned,
@@ -207,7 +217,7 @@ fn serve(mut connection: Connection, commands: &Receiver<Command>) {
     loop {
         let idle = Instant::now();
         let Some(Command::Run(command)) = next(commands, spin) else { return };
-        spin = if idle.elapsed() < SPIN { SPIN } else { Duration::ZERO };
+        spin = if *STAYS_AWAKE && idle.elapsed() < SPIN { SPIN } else { Duration::ZERO };
         let done = catch_unwind(AssertUnwindSafe(|| command(&mut connection)));
         if done.is_err() {
             connection.roll_back();
