@@ -1,25 +1,28 @@
 //! A database as an application holds it: [`Database`], and transactions of several operations, [`Tx`].
 
+mod look_up;
+mod transaction;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
-use arrow::datatypes::Int64Type;
+use arrow::array::RecordBatch;
 
 use crate::engine::Retry;
 use crate::engine::writer::WriterBuilder;
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::flush::{FlushOptions, flush, prepare};
-use crate::engine::writer::keys::{find_keys, number_rows};
-use crate::engine::writer::plan::{Part, group, runs, same_table};
-use crate::record::{batch_of, key_batch};
+use crate::engine::writer::plan::Part;
+use crate::record::batch_of;
 use crate::store::{
-    Change, CommitError, CommitObserver, CommitOutcome, Description, LookUp, Observers, Operation, Outcome,
-    Query, RecordStream, Sql, Step, Store, Target, Transaction,
+    CommitError, CommitObserver, Description, Observers, Operation, Outcome, Query, RecordStream, Sql, Store,
+    Target,
 };
-use crate::{Error, ErrorKind, FromRow, Key, Record, Result, Table, TableName};
+use look_up::Wanted;
+pub use transaction::Tx;
+
+use crate::{Error, FromRow, Key, Record, Result, Table, TableName};
 
 /// A database: a store, and what Barge remembers of it. Cheap to clone and share.
 #[derive(Clone, Debug)]
@@ -330,8 +333,7 @@ impl Database {
     /// # Errors
     /// `Busy` or `Timeout` where another transaction holds the store for too long.
     pub async fn begin(&self) -> Result<Tx> {
-        let transaction = self.core.store.begin().await?;
-        Ok(Tx { core: Arc::clone(&self.core), transaction, changes: Vec::new(), failure: None })
+        Tx::begin(&self.core).await
     }
 
     /// Runs a transaction, and runs it again from its start after a deadlock, a serialization failure, a lock held by
@@ -381,311 +383,4 @@ impl Database {
     pub async fn close(&self) -> Result<()> {
         self.core.store.close().await
     }
-}
-
-/// A transaction of several operations.
-///
-/// Dropping it rolls it back. After an operation failed halfway, [`commit`](Tx::commit) refuses: a transaction is never
-/// committed in part.
-#[must_use = "dropping a transaction rolls it back"]
-pub struct Tx {
-    core: Arc<Core>,
-    transaction: Box<dyn Transaction>,
-    changes: Vec<Change>,
-    failure: Option<Error>,
-}
-
-impl Tx {
-    /// Adds all rows, or fails.
-    ///
-    /// # Errors
-    /// The first failing row's error; the transaction then can't be committed.
-    pub async fn insert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
-        self.write_all(Operation::Insert, records).await
-    }
-
-    /// Adds all rows whose keys are not there, or fails.
-    ///
-    /// # Errors
-    /// As [`insert_all`](Tx::insert_all).
-    pub async fn insert_all_if_absent<R: Record>(&mut self, records: &[R]) -> Result<Written> {
-        self.write_all(Operation::InsertIfAbsent, records).await
-    }
-
-    /// Adds or updates all rows, or fails.
-    ///
-    /// # Errors
-    /// As [`insert_all`](Tx::insert_all).
-    pub async fn upsert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
-        self.write_all(Operation::Upsert, records).await
-    }
-
-    /// Updates all rows that are there, or fails.
-    ///
-    /// # Errors
-    /// As [`insert_all`](Tx::insert_all).
-    pub async fn update_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
-        self.write_all(Operation::Update, records).await
-    }
-
-    /// Removes all rows that are there, or fails.
-    ///
-    /// # Errors
-    /// As [`insert_all`](Tx::insert_all).
-    pub async fn delete_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
-        self.write_all(Operation::Delete, records).await
-    }
-
-    async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
-        self.check()?;
-        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
-        self.note(&part);
-        let written = self.send(&part, records.len() as u32).await;
-        self.remember(written)
-    }
-
-    async fn send(&mut self, part: &Part, rows: u32) -> Result<Written> {
-        let parts = std::slice::from_ref(part);
-        let keys = find_keys(&*self.core.store, parts, false).await?;
-        let mut answers = Answers::new(rows, true);
-        if let Some(steps) = group(parts, &keys)? {
-            for planned in steps {
-                let step = Step { outcomes: true, ..planned.step.clone() };
-                let applied = self.transaction.apply(&step).await?;
-                let outcomes = applied.outcomes.unwrap_or_default();
-                let own = planned.arrivals.iter().copied().zip(outcomes.iter().copied());
-                for (arrival, outcome) in own.chain(planned.followed(&outcomes)) {
-                    answers.set(arrival, outcome);
-                }
-                if let Some(keys) = &applied.generated {
-                    for (row, &arrival) in planned.arrivals.iter().enumerate() {
-                        answers.set_generated(arrival, keys, row, rows);
-                    }
-                }
-            }
-        } else {
-            for run in runs(parts) {
-                let batch = part.batch.slice(run.start, run.rows);
-                let step = Step { target: part.target.clone(), batch, outcomes: true };
-                let applied = self.transaction.apply_rows(&step).await?;
-                for (place, outcome) in applied.outcomes.into_iter().enumerate() {
-                    let arrival = part.arrivals[run.start + place];
-                    answers.set(arrival, outcome.map_err(|error| error.with_row(arrival.into()))?);
-                    if let Some(keys) = &applied.generated {
-                        answers.set_generated(arrival, keys, place, rows);
-                    }
-                }
-            }
-        }
-        Written::new(answers)
-    }
-
-    /// The rows with these keys, in the keys' order, as this transaction sees them.
-    ///
-    /// # Errors
-    /// As [`Database::get_all`].
-    pub async fn get_all<R: Record + FromRow, K: Key>(&mut self, keys: &[K]) -> Result<Vec<Option<R>>> {
-        self.check()?;
-        if keys.is_empty() {
-            return Ok(Vec::new());
-        }
-        let wanted = Wanted::new::<R, K>(keys)?;
-        let found = self.transaction.look_up(&wanted.look_up).await;
-        let mut rows = wanted.rows();
-        rows.take(&self.remember(found)?)?;
-        Ok(rows.found)
-    }
-
-    /// Runs your own statement over a batch, which the text calls `{batch}`: its columns, and `_ordinal`, the row's place
-    /// in it. Returns the rows it gives.
-    ///
-    /// The text is in the store's own SQL. A batch that joins a row of the table twice updates it once, with
-    /// either of the two. Say which tables it writes with [`writes`](Tx::writes), where look-ups are cached.
-    ///
-    /// # Errors
-    /// What the database reports; the transaction then can't be committed.
-    pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
-        let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
-        let rows = self.transaction.over(&query).await;
-        self.remember(rows)
-    }
-
-    /// Runs one statement without a batch, and returns the number of rows it changed. What Barge remembers of tables is forgotten.
-    ///
-    /// # Errors
-    /// What the database reports; the transaction then can't be committed.
-    pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
-        let changed = self.transaction.execute(&sql).await;
-        self.core.descriptions().clear();
-        self.remember(changed)
-    }
-
-    /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): whoever observes
-    /// commits is told.
-    pub fn writes(&mut self, table: impl Into<TableName>) {
-        self.changes.push(Change { table: table.into(), keys: None });
-    }
-
-    /// Commits.
-    ///
-    /// # Errors
-    /// Where an operation failed before, or the database refuses; nothing is written then. A connection lost meanwhile leaves that
-    /// open, and the error says so.
-    pub async fn commit(self) -> Result<()> {
-        self.end().await.map_err(Error::from)
-    }
-
-    /// Rolls back, and waits until it's done.
-    ///
-    /// # Errors
-    /// What the connection reports.
-    pub async fn rollback(self) -> Result<()> {
-        self.transaction.rollback().await
-    }
-
-    async fn end(self) -> Result<(), CommitError> {
-        if let Some(failure) = self.failure {
-            self.transaction.rollback().await?;
-            return Err(failure
-                .context("the transaction was rolled back, because an operation in it failed")
-                .into());
-        }
-        let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
-        let committed = self.transaction.commit().await;
-        if let Some(fence) = fence {
-            fence.lower(match &committed {
-                Ok(()) => CommitOutcome::Committed,
-                Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
-                Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
-            });
-        }
-        committed
-    }
-
-    fn check(&self) -> Result<()> {
-        match &self.failure {
-            Some(failure) => Err(failure.clone().context("the transaction failed before")),
-            None => Ok(()),
-        }
-    }
-
-    fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
-        result
-    }
-
-    fn note(&mut self, part: &Part) {
-        if self.core.observers.is_empty() {
-            return;
-        }
-        let table = part.target.table().clone();
-        let whole = part.target.key.is_empty() || part.target.generated().is_some();
-        let keys = if whole { None } else { part.batch.project(&part.target.key).ok() };
-        self.changes.retain(|change| keys.is_some() || !same_table(&change.table, &table));
-        self.changes.push(Change { table, keys });
-    }
-}
-
-impl std::fmt::Debug for Tx {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tx").field("failure", &self.failure).finish_non_exhaustive()
-    }
-}
-
-/// Keys to look up, each once, and where each was asked for.
-struct Wanted {
-    look_up: LookUp,
-    /// For each key given, its place among the keys looked up.
-    places: Vec<u32>,
-}
-
-impl Wanted {
-    fn new<R: Record + FromRow, K: Key>(keys: &[K]) -> Result<Self> {
-        let table = R::table();
-        if table.key().is_empty() {
-            return Err(Error::new(ErrorKind::InvalidConfig, "a look-up by key needs a record with a key")
-                .with_table(table.name().to_string()));
-        }
-        let keys = key_batch(table, keys)?;
-        let (places, distinct) = number_rows(keys.columns())?;
-        let mut firsts = vec![None; distinct];
-        for (row, &place) in places.iter().enumerate() {
-            firsts[place as usize].get_or_insert(row as u32);
-        }
-        let keys = if distinct == places.len() {
-            keys
-        } else {
-            take_record_batch(&keys, &firsts.into_iter().flatten().collect::<UInt32Array>())?
-        };
-        Ok(Wanted { look_up: LookUp { table: Arc::new(columns_of::<R>(table)?), keys }, places })
-    }
-
-    /// Where the rows go as they come.
-    fn rows<R>(&self) -> Rows<R> {
-        let distinct = self.look_up.keys.num_rows();
-        let repeated = (distinct < self.places.len()).then(|| {
-            let mut asked = vec![Vec::new(); distinct];
-            for (index, place) in self.places.iter().enumerate() {
-                asked[*place as usize].push(index as u32);
-            }
-            asked
-        });
-        Rows { repeated, found: self.places.iter().map(|_| None).collect() }
-    }
-}
-
-/// The rows of a look-up, each in the place of its key.
-struct Rows<R> {
-    /// For each key looked up, the places that asked for it; `None` where each was asked for once, in this order.
-    repeated: Option<Vec<Vec<u32>>>,
-    found: Vec<Option<R>>,
-}
-
-impl<R: FromRow> Rows<R> {
-    /// Takes rows that were found. Where a key has several, the first counts.
-    fn take(&mut self, part: &RecordBatch) -> Result<()> {
-        let ordinals = ordinals(part)?;
-        let Some(asked) = &self.repeated else {
-            for (row, ordinal) in R::from_batch(part)?.into_iter().zip(ordinals.values()) {
-                self.found[*ordinal as usize].get_or_insert(row);
-            }
-            return Ok(());
-        };
-        let pairs = ordinals.values().iter().enumerate();
-        let pairs = pairs.flat_map(|(row, ordinal)| {
-            asked[*ordinal as usize].iter().map(move |place| (row as u32, *place))
-        });
-        let (rows, places): (Vec<u32>, Vec<u32>) = pairs.unzip();
-        let rows = R::from_batch(&take_record_batch(part, &UInt32Array::from(rows))?)?;
-        for (row, place) in rows.into_iter().zip(places) {
-            self.found[place as usize].get_or_insert(row);
-        }
-        Ok(())
-    }
-}
-
-fn ordinals(found: &RecordBatch) -> Result<Int64Array> {
-    let column: Option<&ArrayRef> = found.columns().first();
-    let ordinals = column
-        .and_then(|column| column.as_primitive_opt::<Int64Type>())
-        .filter(|array| array.null_count() == 0);
-    ordinals
-        .cloned()
-        .ok_or_else(|| Error::new(ErrorKind::Statement, "the store's look-up returned no ordinals"))
-}
-
-/// The record's table with the columns that reading it wants, in the types it wants them.
-fn columns_of<R: Record + FromRow>(table: &Table) -> Result<Table> {
-    let schema = R::schema();
-    let columns = schema.fields().iter().map(|field| {
-        let role = table.column(field.name()).map(|index| table.columns()[index].role).unwrap_or_default();
-        crate::record::Column { field: field.clone(), role }
-    });
-    Table::new(table.name().clone(), columns.collect())
 }

@@ -1,0 +1,233 @@
+//! A transaction of several operations.
+
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+
+use super::look_up::Wanted;
+use super::{Core, Written};
+use crate::engine::writer::answers::Answers;
+use crate::engine::writer::keys::find_keys;
+use crate::engine::writer::plan::{Part, group, runs, same_table};
+use crate::store::{Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction};
+use crate::{Error, FromRow, Key, Record, Result, TableName};
+
+/// A transaction of several operations.
+///
+/// Dropping it rolls it back. After an operation failed halfway, [`commit`](Tx::commit) refuses: a transaction is never
+/// committed in part.
+#[must_use = "dropping a transaction rolls it back"]
+pub struct Tx {
+    core: Arc<Core>,
+    transaction: Box<dyn Transaction>,
+    changes: Vec<Change>,
+    failure: Option<Error>,
+}
+
+impl Tx {
+    pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
+        let transaction = core.store.begin().await?;
+        Ok(Tx { core: Arc::clone(core), transaction, changes: Vec::new(), failure: None })
+    }
+
+    /// Adds all rows, or fails.
+    ///
+    /// # Errors
+    /// A failing row's error, with its place among `records`; the transaction then can't be committed.
+    pub async fn insert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Insert, records).await
+    }
+
+    /// Adds all rows whose keys are not there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn insert_all_if_absent<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::InsertIfAbsent, records).await
+    }
+
+    /// Adds or updates all rows, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn upsert_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Upsert, records).await
+    }
+
+    /// Updates all rows that are there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn update_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Update, records).await
+    }
+
+    /// Removes all rows that are there, or fails.
+    ///
+    /// # Errors
+    /// As [`insert_all`](Tx::insert_all).
+    pub async fn delete_all<R: Record>(&mut self, records: &[R]) -> Result<Written> {
+        self.write_all(Operation::Delete, records).await
+    }
+
+    async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
+        self.check()?;
+        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
+        self.note(&part);
+        let written = self.send(&part, records.len() as u32).await;
+        self.remember(written)
+    }
+
+    async fn send(&mut self, part: &Part, rows: u32) -> Result<Written> {
+        let parts = std::slice::from_ref(part);
+        let keys = find_keys(&*self.core.store, parts, false).await?;
+        let mut answers = Answers::new(rows, true);
+        if let Some(steps) = group(parts, &keys)? {
+            for planned in steps {
+                let step = Step { outcomes: true, ..planned.step.clone() };
+                let applied = self.transaction.apply(&step).await?;
+                let outcomes = applied.outcomes.unwrap_or_default();
+                let own = planned.arrivals.iter().copied().zip(outcomes.iter().copied());
+                for (arrival, outcome) in own.chain(planned.followed(&outcomes)) {
+                    answers.set(arrival, outcome);
+                }
+                if let Some(keys) = &applied.generated {
+                    for (row, &arrival) in planned.arrivals.iter().enumerate() {
+                        answers.set_generated(arrival, keys, row, rows);
+                    }
+                }
+            }
+        } else {
+            for run in runs(parts) {
+                let batch = part.batch.slice(run.start, run.rows);
+                let step = Step { target: part.target.clone(), batch, outcomes: true };
+                let applied = self.transaction.apply_rows(&step).await?;
+                for (place, outcome) in applied.outcomes.into_iter().enumerate() {
+                    let arrival = part.arrivals[run.start + place];
+                    answers.set(arrival, outcome.map_err(|error| error.with_row(arrival.into()))?);
+                    if let Some(keys) = &applied.generated {
+                        answers.set_generated(arrival, keys, place, rows);
+                    }
+                }
+            }
+        }
+        Written::new(answers)
+    }
+
+    /// The rows with these keys, in the keys' order, as this transaction sees them.
+    ///
+    /// # Errors
+    /// As [`Database::get_all`](crate::Database::get_all).
+    pub async fn get_all<R: Record + FromRow, K: Key>(&mut self, keys: &[K]) -> Result<Vec<Option<R>>> {
+        self.check()?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let wanted = Wanted::new::<R, K>(keys)?;
+        let found = self.transaction.look_up(&wanted.look_up).await;
+        let mut rows = wanted.rows();
+        rows.take(&self.remember(found)?)?;
+        Ok(rows.found)
+    }
+
+    /// Runs your own statement over a batch, which the text calls `{batch}`: its columns, and `_ordinal`, the row's place
+    /// in it. Returns the rows it gives.
+    ///
+    /// The text is in the store's own SQL. A batch that joins a row of the table twice updates it once, with
+    /// either of the two. Say which tables it writes with [`writes`](Tx::writes), where look-ups are cached.
+    ///
+    /// # Errors
+    /// What the database reports; the transaction then can't be committed.
+    pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
+        let rows = self.transaction.over(&query).await;
+        self.remember(rows)
+    }
+
+    /// Runs one statement without a batch, and returns the number of rows it changed. What Barge remembers of tables is forgotten.
+    ///
+    /// # Errors
+    /// What the database reports; the transaction then can't be committed.
+    pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let changed = self.transaction.execute(&sql).await;
+        self.core.descriptions().clear();
+        self.remember(changed)
+    }
+
+    /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): whoever observes
+    /// commits is told.
+    pub fn writes(&mut self, table: impl Into<TableName>) {
+        self.changes.push(Change { table: table.into(), keys: None });
+    }
+
+    /// Commits.
+    ///
+    /// # Errors
+    /// Where an operation failed before, or the database refuses; nothing is written then. A connection lost meanwhile leaves that
+    /// open, and the error says so.
+    pub async fn commit(self) -> Result<()> {
+        self.end().await.map_err(Error::from)
+    }
+
+    /// Rolls back, and waits until it's done.
+    ///
+    /// # Errors
+    /// What the connection reports.
+    pub async fn rollback(self) -> Result<()> {
+        self.transaction.rollback().await
+    }
+
+    pub(super) async fn end(self) -> Result<(), CommitError> {
+        if let Some(failure) = self.failure {
+            self.transaction.rollback().await?;
+            return Err(failure
+                .context("the transaction was rolled back, because an operation in it failed")
+                .into());
+        }
+        let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
+        let committed = self.transaction.commit().await;
+        if let Some(fence) = fence {
+            fence.lower(match &committed {
+                Ok(()) => CommitOutcome::Committed,
+                Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
+                Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
+            });
+        }
+        committed
+    }
+
+    fn check(&self) -> Result<()> {
+        match &self.failure {
+            Some(failure) => Err(failure.clone().context("the transaction failed before")),
+            None => Ok(()),
+        }
+    }
+
+    fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
+        if let Err(error) = &result {
+            self.failure = Some(error.clone());
+        }
+        result
+    }
+
+    fn note(&mut self, part: &Part) {
+        if self.core.observers.is_empty() {
+            return;
+        }
+        let table = part.target.table().clone();
+        let whole = part.target.key.is_empty() || part.target.generated().is_some();
+        let keys = if whole { None } else { part.batch.project(&part.target.key).ok() };
+        self.changes.retain(|change| keys.is_some() || !same_table(&change.table, &table));
+        self.changes.push(Change { table, keys });
+    }
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("failure", &self.failure).finish_non_exhaustive()
+    }
+}
