@@ -159,6 +159,7 @@ fn rusqlite_commits(profile: Profile, rows: usize, batch: usize) -> Vec<Duration
     let connection = Connection::open(directory.path().join("peer.db")).unwrap();
     connection.pragma_update(None, "journal_mode", "WAL").unwrap();
     connection.pragma_update(None, "synchronous", profile.synchronous()).unwrap();
+    crate::sqlite::set_pragmas(&connection);
     connection.execute_batch(CREATE).unwrap();
     let rows = tasks(rows, false);
     let mut times = Vec::new();

@@ -1,5 +1,7 @@
 //! The statement that creates a table.
 
+use std::borrow::Cow;
+
 use arrow::datatypes::DataType;
 use barge_core::record::{Role, quote};
 use barge_core::{Error, ErrorKind, Result, Table};
@@ -41,13 +43,23 @@ pub(crate) fn create_table_sql(table: &Table) -> Result<String> {
     Ok(format!("CREATE TABLE IF NOT EXISTS {} (\n  {}\n)", table.name().quoted(), lines.join(",\n  ")))
 }
 
-/// The declared type, chosen so that its affinity changes nothing that Barge writes.
-fn declared_type(data_type: &DataType) -> Option<&'static str> {
+/// The declared type, chosen so that its affinity changes nothing that Barge writes, and that `describe` knows the type by it: what is
+/// held as text says which text.
+fn declared_type(data_type: &DataType) -> Option<Cow<'static, str>> {
     if !is_supported(data_type) {
         return None;
     }
-    Some(match data_type {
+    Some(Cow::Borrowed(match data_type {
         DataType::Boolean => "BOOLEAN",
+        DataType::Date32 | DataType::Date64 => "DATE_TEXT",
+        DataType::Time32(_) | DataType::Time64(_) => "TIME_TEXT",
+        DataType::Timestamp(_, None) => "TIMESTAMP_TEXT",
+        DataType::Timestamp(_, Some(_)) => "TIMESTAMPTZ_TEXT",
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal128(precision, scale) => {
+            return Some(format!("DECIMAL_TEXT({precision},{scale})").into());
+        }
         DataType::Dictionary(_, value) => return declared_type(value),
         data_type if data_type.is_integer() => "INTEGER",
         data_type if data_type.is_floating() => "REAL",
@@ -59,7 +71,7 @@ fn declared_type(data_type: &DataType) -> Option<&'static str> {
             "BLOB"
         }
         _ => "TEXT",
-    })
+    }))
 }
 
 #[cfg(test)]

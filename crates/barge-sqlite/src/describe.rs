@@ -4,7 +4,7 @@
 //! NUMERIC column without precision is read as `Float64`, one with precision and scale as a decimal; dates and times
 //! are text, whatever the column is declared as, since they may be written in many ways.
 
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DataType, TimeUnit};
 use barge_core::store::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
 };
@@ -311,6 +311,17 @@ fn action(text: &str) -> Action {
 /// The Arrow type in which a column of a declared type is best read.
 pub(crate) fn read_as(declared: &str) -> DataType {
     let upper = declared.to_ascii_uppercase();
+    match upper.split('(').next().unwrap_or_default().trim_end() {
+        "DATE_TEXT" => return DataType::Date32,
+        "TIME_TEXT" => return DataType::Time64(TimeUnit::Microsecond),
+        "TIMESTAMP_TEXT" => return DataType::Timestamp(TimeUnit::Microsecond, None),
+        "TIMESTAMPTZ_TEXT" => return DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        "DECIMAL_TEXT" => {
+            return precision_and_scale(&upper)
+                .map_or(DataType::Utf8, |(precision, scale)| DataType::Decimal128(precision, scale));
+        }
+        _ => {}
+    }
     match Affinity::of(declared) {
         _ if upper.starts_with("BOOL") => DataType::Boolean,
         Affinity::Integer => DataType::Int64,

@@ -43,10 +43,11 @@ impl Connection {
             // Rows go from the batch to the table one at a time, so the last one read is the one that failed.
             error = error.with_row(batch.last_row() as u64);
         }
-        match row {
+        let error = match row {
             Some(row) => error.with_row(row as u64),
             None => error,
-        }
+        };
+        with_value(plan, batch, error)
     }
 
     /// Names the foreign key that a step broke: SQLite doesn't say which.
@@ -71,10 +72,17 @@ impl Connection {
                 plan.target.columns.iter().position(|own| own.name().eq_ignore_ascii_case(column))
             });
             let Some(places) = places.collect::<Option<Vec<_>>>() else { continue };
-            let named = |error: Error| {
-                let error = error
-                    .context(format!("{} has no such row", key.parent))
-                    .with_column(key.columns.join(", "));
+            let named = |error: Error, row: Option<usize>| {
+                let missing = match row {
+                    Some(row) => format!(
+                        "{} has no row with {} {}",
+                        key.parent,
+                        key.parent_columns.join(", "),
+                        batch.shown(&places, row)
+                    ),
+                    None => format!("{} has no such row", key.parent),
+                };
+                let error = error.context(missing).with_column(key.columns.join(", "));
                 match &key.name {
                     Some(name) => error.with_constraint(name),
                     None => error,
@@ -84,12 +92,12 @@ impl Connection {
             let own_parent = key.parent.name().eq_ignore_ascii_case(description.name.name());
             if own_parent && !one_row {
                 if description.foreign_keys.len() == 1 {
-                    return named(error);
+                    return named(error, None);
                 }
                 continue;
             }
             if let Ok(Some(ordinal)) = self.orphan(plan, key, &places, batch) {
-                return named(error).with_row(ordinal as u64);
+                return named(error, usize::try_from(ordinal).ok()).with_row(ordinal as u64);
             }
         }
         error
@@ -112,5 +120,20 @@ impl Connection {
         let mut run = statement.run_over(batch);
         let row = run.next().map_err(|failure| self.error(failure))?;
         Ok(row.map(|row| row.integer(0)))
+    }
+}
+
+/// Says which value is there already, where the row and the columns are known.
+fn with_value(plan: &Plan, batch: &BoundBatch, error: Error) -> Error {
+    let place =
+        |name: &str| plan.target.columns.iter().position(|column| column.name().eq_ignore_ascii_case(name));
+    let places =
+        error.column().and_then(|columns| columns.split(", ").map(place).collect::<Option<Vec<usize>>>());
+    match (error.kind(), error.row(), places) {
+        (ErrorKind::UniqueViolation, Some(row), Some(places)) => {
+            let value = batch.shown(&places, row as usize);
+            error.context(format!("{value} is there already"))
+        }
+        _ => error,
     }
 }

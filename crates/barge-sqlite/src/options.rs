@@ -18,7 +18,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The most readers where nothing else is said.
 const READERS_MAX: usize = 4;
 /// The parameters a URL may have, for messages.
-const PARAMETERS: &str = "profile=durable|balanced|fast, busy_timeout=5s, readers=N, create=true|false, attach.SCHEMA=PATH, pragma.NAME=VALUE";
+const PARAMETERS: &str = "profile=durable|balanced|fast, busy_timeout=5s, readers=N, create=true|false, read_only=true|false, attach.SCHEMA=PATH, pragma.NAME=VALUE";
 
 /// What a commit survives, and what it costs. Every pragma it sets can be set otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -59,6 +59,7 @@ pub struct SqliteOptions {
     busy_timeout: Duration,
     readers: usize,
     create: bool,
+    read_only: bool,
     attached: Vec<(String, PathBuf)>,
     pragmas: BTreeMap<String, String>,
 }
@@ -78,6 +79,7 @@ impl SqliteOptions {
             busy_timeout: BUSY_TIMEOUT,
             readers: cores.min(READERS_MAX),
             create: true,
+            read_only: false,
             attached: Vec::new(),
             pragmas: BTreeMap::new(),
         }
@@ -124,6 +126,7 @@ impl SqliteOptions {
                 self.busy_timeout(duration(value).ok_or_else(|| wrong("a time such as 5s or 500ms"))?)
             }
             "readers" => self.readers(value.parse().map_err(|_| wrong("a number"))?),
+            "read_only" => self.read_only(value.parse().map_err(|_| wrong("true or false"))?),
             "create" => self.create(value.parse().map_err(|_| wrong("true or false"))?),
             _ => match (name.strip_prefix("pragma."), name.strip_prefix("attach.")) {
                 (Some(name), _) if is_pragma_name(name) => self.pragma(name, value),
@@ -160,6 +163,14 @@ impl SqliteOptions {
     #[must_use]
     pub fn create(mut self, create: bool) -> Self {
         self.create = create;
+        self
+    }
+
+    /// Whether the file is left as it is: it must be there, its journal mode isn't changed, and what would write fails with `Permission`.
+    /// Defaults to false.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
         self
     }
 
@@ -216,6 +227,7 @@ impl SqliteOptions {
     /// Opens a connection: the one that writes, or one that only reads.
     pub(crate) fn connect(&self, access: Access) -> Result<Connection> {
         let name = self.name();
+        let access = if self.read_only { Access::Read } else { access };
         let inner = match &self.path {
             Some(path) => self.open_file(path, access)?,
             None => {
@@ -229,7 +241,11 @@ impl SqliteOptions {
     }
 
     fn open_file(&self, path: &Path, access: Access) -> Result<rusqlite::Connection> {
-        let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let mut flags = OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        flags |= match self.read_only {
+            true => OpenFlags::SQLITE_OPEN_READ_ONLY,
+            false => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        };
         if self.create && access == Access::Write {
             flags |= OpenFlags::SQLITE_OPEN_CREATE;
         }
@@ -244,7 +260,7 @@ impl SqliteOptions {
             let message = format!("{shown} can't be opened: there is no directory {}", parent.display());
             return fail(ErrorKind::Io, message);
         }
-        if !self.create && !path.exists() {
+        if (self.read_only || !self.create) && !path.exists() {
             return fail(ErrorKind::Io, format!("{shown} does not exist, and creating it was not allowed"));
         }
         // A name that begins with a colon would mean something else to SQLite.

@@ -10,12 +10,12 @@ use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
 use crate::engine::writer::plan::{Part, group, runs, same_table};
 use crate::store::{Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction};
-use crate::{Error, FromRow, Key, Record, Result, TableName};
+use crate::{Error, ErrorKind, FromRow, Key, Record, Result, TableName};
 
 /// A transaction of several operations.
 ///
-/// Dropping it rolls it back. After an operation failed halfway, [`commit`](Tx::commit) refuses: a transaction is never
-/// committed in part.
+/// Dropping it rolls it back. After an operation failed, or its future was dropped before it was done, [`commit`](Tx::commit) refuses: a
+/// transaction is never committed in part.
 #[must_use = "dropping a transaction rolls it back"]
 pub struct Tx {
     core: Arc<Core>,
@@ -72,10 +72,17 @@ impl Tx {
 
     async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
         self.check()?;
+        // Dropped on the way, some of its steps may have been done: that counts as a failure until it has ended.
+        self.failure = Some(Error::new(ErrorKind::Closed, "an operation was cancelled before it was done"));
+        let written = self.send_all(operation, records).await;
+        self.failure = None;
+        self.remember(written)
+    }
+
+    async fn send_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
         let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
         self.note(&part);
-        let written = self.send(&part, records.len() as u32).await;
-        self.remember(written)
+        self.send(&part, records.len() as u32).await
     }
 
     async fn send(&mut self, part: &Part, rows: u32) -> Result<Written> {

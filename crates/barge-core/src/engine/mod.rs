@@ -19,6 +19,7 @@ mod retry;
 mod statistics;
 pub mod writer;
 
+use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -101,12 +102,16 @@ enum FlusherState {
     Lingering,
 }
 
+/// Failures kept for those who wait: more than can come before a task that was woken runs.
+const FAILURES_KEPT: usize = 64;
+
 /// How far the flusher came.
 #[derive(Clone, Debug, Default)]
 struct Completed {
     batches: u64,
-    /// The last batch that failed as a whole, counted from 1, and why.
-    failure: Option<(u64, Error)>,
+    /// The last batches that failed as a whole, counted from 1, and why. Whoever waits looks for one of two batches: the one in flight
+    /// when it came, and the one that was open.
+    failures: VecDeque<(u64, Error)>,
     ended: bool,
 }
 
@@ -226,10 +231,11 @@ impl<B: Buffer> Engine<B> {
         };
         self.work.notify_one();
         let completed = self.wait_for(|completed| completed.batches >= target || completed.ended).await;
-        match completed.failure {
-            Some((batch, error)) if batch > before && batch <= target => Err(error),
-            _ if completed.batches < target => Err(closed("the flush was abandoned")),
-            _ => Ok(()),
+        let mut failures = completed.failures.into_iter();
+        match failures.find(|(batch, _)| (before + 1..=target).contains(batch)) {
+            Some((_, error)) => Err(error),
+            None if completed.batches < target => Err(closed("the flush was abandoned")),
+            None => Ok(()),
         }
     }
 
@@ -399,7 +405,10 @@ impl<B: Buffer, F: Flusher<B::Sealed>> FlusherTask<B, F> {
             engine.completed.send_modify(|completed| {
                 completed.batches += 1;
                 if let Some(error) = flushed.failure {
-                    completed.failure = Some((completed.batches, error));
+                    if completed.failures.len() == FAILURES_KEPT {
+                        completed.failures.pop_front();
+                    }
+                    completed.failures.push_back((completed.batches, error));
                 }
             });
         }

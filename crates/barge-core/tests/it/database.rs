@@ -2,6 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use barge_core::store::{Change, CommitObserver, CommitOutcome};
 use barge_core::{ErrorKind, Outcome, Tx};
+use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
 
 use super::*;
 
@@ -60,6 +61,33 @@ async fn a_transaction_is_rolled_back_on_drop_and_never_committed_in_part() {
     tx.upsert_all(&[task(1, "a"), task(1, "b")]).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(store.rows("tasks").len(), 1);
+}
+
+/// What was refused before it was sent, and what was dropped halfway, are failures of the transaction too.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_with_a_refused_or_a_cancelled_operation_is_never_committed() {
+    #[derive(Record)]
+    #[record(table = "tasks")]
+    struct Renamed {
+        #[record(key)]
+        id: i64,
+        title: String,
+    }
+    let (store, db) = database().await;
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_all(&[task(1, "a")]).await.unwrap();
+    let refused = tx.insert_all(&[Renamed { id: 2, title: "b".into() }]).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::MissingColumn);
+    assert!(tx.commit().await.unwrap_err().to_string().contains("title"));
+
+    let delay = Fault { point: Point::Apply, nth: 2, effect: Effect::Delay(Duration::from_secs(9)) };
+    let db = Database::new(FaultStore::new(Arc::new(store.clone()), FaultPlan::new([delay])));
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_all(&[task(1, "a")]).await.unwrap();
+    let rows = [task(2, "b"), task(2, "c")];
+    tokio::time::timeout(Duration::from_secs(1), tx.upsert_all(&rows)).await.unwrap_err();
+    assert!(tx.commit().await.unwrap_err().to_string().contains("cancelled"));
+    assert!(store.rows("tasks").is_empty());
 }
 
 #[tokio::test]

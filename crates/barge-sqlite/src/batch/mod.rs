@@ -9,7 +9,7 @@ pub(crate) mod module;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
-pub(crate) use cells::Cells;
+pub(crate) use cells::{Cells, Sink};
 use tokio::sync::Notify;
 
 /// A batch while a statement reads it, and which of its rows the statement sees.
@@ -52,6 +52,16 @@ impl BoundBatch {
         self.order.as_ref().map_or(position, |order| order[position] as usize)
     }
 
+    /// Some cells of a row, for a message.
+    pub(crate) fn shown(&self, places: &[usize], row: usize) -> String {
+        let cells = places.iter().map(|place| {
+            let mut shown = Shown(String::new());
+            self.columns[*place].put(row, &mut shown);
+            shown.0
+        });
+        cells.collect::<Vec<_>>().join(", ")
+    }
+
     /// Puts what was found out position by position into the order of the rows.
     pub(crate) fn by_row<T: Clone>(&self, by_position: Vec<T>) -> Vec<T> {
         let Some(order) = &self.order else { return by_position };
@@ -87,5 +97,43 @@ impl BoundBatch {
     /// The row that a statement read last: where an insert failed, the row it failed on.
     pub(crate) fn last_row(&self) -> usize {
         self.last.get()
+    }
+}
+
+/// A cell as a message shows it.
+struct Shown(String);
+
+/// Characters of a text that a message shows.
+const SHOWN_MAX: usize = 100;
+
+impl Sink<'_> for Shown {
+    fn null(&mut self) {
+        self.0.push_str("NULL");
+    }
+
+    fn integer(&mut self, value: i64) {
+        self.0 = value.to_string();
+    }
+
+    fn real(&mut self, value: f64) {
+        self.0 = value.to_string();
+    }
+
+    fn text(&mut self, value: &str) {
+        self.short_lived_text(value);
+    }
+
+    fn blob(&mut self, value: &[u8]) {
+        self.short_lived_blob(value);
+    }
+
+    fn short_lived_text(&mut self, value: &str) {
+        let shown: String = value.chars().take(SHOWN_MAX).collect();
+        let more = if shown.len() < value.len() { "…" } else { "" };
+        self.0 = format!("\"{shown}{more}\"");
+    }
+
+    fn short_lived_blob(&mut self, value: &[u8]) {
+        self.0 = format!("a blob of {} bytes", value.len());
     }
 }

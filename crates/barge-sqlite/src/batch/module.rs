@@ -17,7 +17,7 @@ use std::rc::Rc;
 use libsqlite3_sys as ffi;
 
 use super::BoundBatch;
-use super::cells::Sink;
+use super::Sink;
 
 /// The name under which a batch's pointer is bound: SQLite hands it out only to who knows the name.
 pub(crate) const POINTER_TYPE: &CStr = c"barge_batch";

@@ -299,3 +299,25 @@ async fn look_ups_come_in_parts() {
         store.close().await.unwrap();
     }
 }
+
+/// Looking at a file leaves it as it is.
+#[tokio::test]
+async fn a_file_opened_to_read_is_not_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("old.db");
+    let old = rusqlite::Connection::open(&path).unwrap();
+    old.execute_batch("CREATE TABLE t(id INTEGER PRIMARY KEY); INSERT INTO t VALUES (7)").unwrap();
+    drop(old);
+    let before = std::fs::read(&path).unwrap();
+    let store = SqliteStore::open(&format!("sqlite:{}?read_only=true", path.display())).await.unwrap();
+    assert_eq!(store.tables().await.unwrap(), ["t".into()]);
+    assert_eq!(rows(&store, "SELECT id FROM t").await, ["7"]);
+    let error = write(&store, "t", Operation::Insert, &ids(0..1), &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Permission, "{error}");
+    store.close().await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+    let missing = directory.path().join("missing.db");
+    let url = format!("sqlite:{}?read_only=true", missing.display());
+    assert_eq!(SqliteStore::open(&url).await.unwrap_err().kind(), ErrorKind::Io);
+    assert!(!missing.exists());
+}

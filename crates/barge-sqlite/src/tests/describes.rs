@@ -90,3 +90,30 @@ async fn views_virtual_tables_and_attached_databases_are_told_apart() {
     assert_eq!(store.describe(&other).await.unwrap().key, ["a"]);
     assert_eq!(store.describe(&"none".into()).await.unwrap_err().kind(), ErrorKind::MissingTable);
 }
+
+/// What SQLite holds as text, it says as which: so a file loaded twice is read the same both times.
+#[tokio::test]
+async fn a_created_table_keeps_the_types_of_its_texts() {
+    use arrow::datatypes::{Field, Schema, TimeUnit};
+    let types = [
+        DataType::Date32,
+        DataType::Time64(TimeUnit::Microsecond),
+        DataType::Timestamp(TimeUnit::Microsecond, None),
+        DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        DataType::Decimal128(20, 4),
+        DataType::Utf8,
+    ];
+    let fields = types
+        .iter()
+        .enumerate()
+        .map(|(index, data_type)| Field::new(format!("c{index}"), data_type.clone(), true));
+    let table = barge_core::Table::of_schema("t", &Schema::new(fields.collect::<Vec<_>>()), &[]).unwrap();
+    let store = memory(&[]).await;
+    run(&store, &[&store.create_table_sql(&table).unwrap()]).await;
+    let described = store.describe(&"t".into()).await.unwrap();
+    for (index, data_type) in types.iter().enumerate() {
+        let column = described.column(&format!("c{index}")).unwrap();
+        assert_eq!(&column.data_type, data_type);
+        assert_eq!(crate::affinity::Affinity::of(&column.declared_type), crate::affinity::Affinity::Text);
+    }
+}

@@ -90,6 +90,7 @@ async fn a_failing_row_undoes_its_step_and_is_named() {
     let error = transaction.apply(&bad).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::UniqueViolation);
     assert_eq!((error.table(), error.column(), error.row()), (Some("tasks"), Some("name"), Some(1)));
+    assert!(error.to_string().contains("\"a\" is there already"), "{error}");
     assert!(transaction.is_open());
     let applied = transaction.apply_rows(&bad).await.unwrap();
     let kinds: Vec<_> =

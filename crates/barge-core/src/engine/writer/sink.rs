@@ -114,10 +114,10 @@ impl Sink {
             let (parts, rejected) = self.prepare(&sealed.segments).await;
             // The database may be out of reach already when its tables are described.
             let unreachable = rejected.iter().find(|(_, error)| error.is_retryable());
-            if let Some((_, error)) = unreachable
-                && attempts.next(error.clone()).await.is_ok()
-            {
-                continue;
+            if let Some((_, error)) = unreachable {
+                let Err(error) = attempts.next(error.clone()).await else { continue };
+                let (answers, flushed) = reject_everything(sealed, &error);
+                return (answers, Flushed { retries: attempts.retries.into(), ..flushed });
             }
             self.token.sequence += 1;
             let token = self.core.store.capabilities().commit_can_be_unknown.then(|| self.token.clone());
