@@ -25,6 +25,9 @@ pub use transaction::Tx;
 use crate::{Error, FromRow, Key, Record, Result, Table, TableName};
 
 /// A database: a store, and what Barge remembers of it. Cheap to clone and share.
+///
+/// Dropping the future of a call that writes takes nothing back: what the store was asked for it may still do and commit, whole or not at all.
+/// Only a [`Tx`] that was not committed is rolled back for sure. A call that reads can be dropped at any time.
 #[derive(Clone, Debug)]
 pub struct Database {
     core: Arc<Core>,
@@ -207,15 +210,20 @@ impl Database {
     }
 
     /// Runs one statement in a transaction of its own, and returns the number of rows it changed. What Barge remembers of tables is
-    /// forgotten: the statement may have changed them.
+    /// forgotten: the statement may have changed them. Locks held by others and deadlocks are waited for as in [`retry`](Database::retry).
     ///
     /// # Errors
     /// `Statement`, and what the database reports.
     pub async fn execute(&self, sql: impl Into<Sql>) -> Result<u64> {
-        let mut tx = self.begin().await?;
-        let changed = tx.execute(sql).await?;
-        tx.commit().await?;
-        Ok(changed)
+        let sql = sql.into();
+        self.retry(|mut tx| {
+            let sql = sql.clone();
+            async move {
+                let changed = tx.execute(sql).await?;
+                Ok((tx, changed))
+            }
+        })
+        .await
     }
 
     /// Runs a statement that reads, streaming its rows.
