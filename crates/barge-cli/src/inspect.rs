@@ -3,15 +3,16 @@
 use barge::record::TableName;
 use barge::store::{Action, DescribedColumn, Description, ForeignKey, Reference, TableKind, UniqueKey};
 use barge::{Database, Error};
+use barge_files::suggestion;
 use serde_json::{Value, json};
 
-use crate::names::suggestion;
 use crate::output::{aligned, print, shown};
-use crate::{Status, Stop, is_missing_table, open};
+use crate::url::open_to_look;
+use crate::{Status, Stop, is_missing_table};
 
 /// Lists tables and views.
 pub(crate) async fn tables(url: &str, as_json: bool) -> Result<Status, Stop> {
-    let database = open(url).await?;
+    let database = open_to_look(url).await?;
     let mut found = Vec::new();
     for name in database.tables().await? {
         // A table may go between the two questions.
@@ -42,7 +43,7 @@ pub(crate) async fn tables(url: &str, as_json: bool) -> Result<Status, Stop> {
 
 /// Describes one table.
 pub(crate) async fn describe(url: &str, table: &TableName, as_json: bool) -> Result<Status, Stop> {
-    let database = open(url).await?;
+    let database = open_to_look(url).await?;
     let description = match database.describe(table).await {
         Err(error) if is_missing_table(&error) => {
             return Err(with_suggestion(&database, table, error).await.into());

@@ -6,8 +6,8 @@
 mod args;
 mod inspect;
 mod load;
-mod names;
 mod output;
+mod url;
 
 use std::process::ExitCode;
 
@@ -82,11 +82,6 @@ async fn run(command: Command) -> Result<Status, Stop> {
             inspect::describe(&url, &args::table_name(schema, table), json).await
         }
     }
-}
-
-/// Opens a database of the command line.
-pub(crate) async fn open(url: &str) -> Result<barge::Database> {
-    barge::open(url).await
 }
 
 /// Whether a failure says that a table is not there.

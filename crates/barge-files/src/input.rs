@@ -1,12 +1,14 @@
 //! The bytes of a file: opened, recognised, decompressed and counted.
 
+use std::fmt;
 use std::fs::File;
-use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use barge_core::{Error, ErrorKind, Result};
+use flate2::bufread::GzDecoder;
 
 use crate::options::{Compression, Format};
 
@@ -73,7 +75,7 @@ impl Input {
         let (head, reader): (Vec<u8>, BoxRead) = match compression {
             Compression::None => (head, Box::new(raw)),
             Compression::Gzip => {
-                reopen_head(Box::new(flate2::bufread::MultiGzDecoder::new(BufReader::new(raw))))
+                reopen_head(Box::new(Members { decoder: Some(GzDecoder::new(BufReader::new(raw))) }))
             }
             Compression::Zstd => {
                 let decoder = zstd::stream::read::Decoder::new(raw).map_err(read_error)?;
@@ -160,6 +162,9 @@ impl Input {
     pub(crate) fn read_error(&self, error: io::Error) -> Error {
         let (name, compression, bytes) = (&self.name, self.compression, self.bytes_read());
         let message = match (compression, error.kind()) {
+            _ if error.get_ref().is_some_and(|inner| inner.is::<DataAfterEnd>()) => format!(
+                "{name} has data after the end of its gzip stream that is not gzip: remove that, or compress all of it"
+            ),
             (Compression::None, _) => format!("reading {name} failed at byte {bytes}: {error}"),
             (_, io::ErrorKind::UnexpectedEof) => {
                 format!("{name} is truncated: its {compression} data is cut off at byte {bytes}")
@@ -175,6 +180,49 @@ impl Input {
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.reader.read(buffer)
+    }
+}
+
+/// The members of a gzip file, one after another. What follows a member must be another one: a decoder of its own would take a
+/// few bytes of something else for a member cut off.
+struct Members<R> {
+    /// `None` after the last member.
+    decoder: Option<GzDecoder<R>>,
+}
+
+impl<R: BufRead> Read for Members<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(decoder) = &mut self.decoder {
+            let bytes = decoder.read(buffer)?;
+            if bytes > 0 || buffer.is_empty() {
+                return Ok(bytes);
+            }
+            self.decoder = match self.decoder.take() {
+                Some(ended) => next_member(ended.into_inner())?,
+                None => None,
+            };
+        }
+        Ok(0)
+    }
+}
+
+fn next_member<R: BufRead>(mut rest: R) -> io::Result<Option<GzDecoder<R>>> {
+    match rest.fill_buf()? {
+        [] => Ok(None),
+        [0x1f] | [0x1f, 0x8b, ..] => Ok(Some(GzDecoder::new(rest))),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidData, DataAfterEnd)),
+    }
+}
+
+/// What follows a gzip member is no gzip member.
+#[derive(Debug)]
+struct DataAfterEnd;
+
+impl std::error::Error for DataAfterEnd {}
+
+impl fmt::Display for DataAfterEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("data after the end of the gzip stream")
     }
 }
 

@@ -49,11 +49,13 @@
 mod csv;
 mod input;
 mod json;
+mod names;
 mod native;
 mod options;
 mod source;
 mod text;
 mod window;
 
+pub use names::suggestion;
 pub use options::{Compression, CsvOptions, Format, ReadOptions, TableSchemas};
 pub use source::{Chunk, DeadLetter, LineNumbers, Progress, RejectedLine, Source};

@@ -1,7 +1,7 @@
 //! Names that were meant: the nearest of those there are.
 
 /// The name most like a wrong one, if any is like it at all.
-pub(crate) fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let plain = |name: &str| -> Vec<char> {
         name.chars().filter(|letter| letter.is_alphanumeric()).flat_map(char::to_lowercase).collect()
     };
@@ -16,22 +16,26 @@ pub(crate) fn nearest<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>)
         .map(|(_, _, name)| name)
 }
 
-/// `did you mean "…"? ` for a wrong name, or nothing.
-pub(crate) fn suggestion<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+/// `; did you mean NAME?` for a wrong name, or nothing where none is like it.
+pub fn suggestion<'a>(wrong: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(wrong, names).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
-/// How many letters must be added, removed or changed to get from one text to the other.
+/// How many letters must be added, removed, changed or swapped with the next to get from one text to the other.
 fn distance(from: &[char], to: &[char]) -> usize {
+    let mut before = Vec::new();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (above, letter) in from.iter().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = above + 1;
-        for (left, other) in to.iter().enumerate() {
-            let changed = diagonal + usize::from(letter != other);
-            diagonal = row[left + 1];
-            row[left + 1] = changed.min(diagonal + 1).min(row[left] + 1);
+    for above in 0..from.len() {
+        let mut next = vec![above + 1];
+        for left in 0..to.len() {
+            let changed = row[left] + usize::from(from[above] != to[left]);
+            let mut least = changed.min(row[left + 1] + 1).min(next[left] + 1);
+            if above > 0 && left > 0 && from[above] == to[left - 1] && from[above - 1] == to[left] {
+                least = least.min(before[left - 1] + 1);
+            }
+            next.push(least);
         }
+        before = std::mem::replace(&mut row, next);
     }
     row[to.len()]
 }
@@ -47,6 +51,8 @@ mod tests {
         assert_eq!(nearest("amout", names), Some("amount"));
         assert_eq!(nearest("Status ", names), Some("status"));
         assert_eq!(nearest("customer", names), None);
+        assert_eq!(nearest("nmae", ["id", "name"]), Some("name"));
         assert_eq!(distance(&['a', 'b', 'c'], &['b', 'c', 'd']), 2);
+        assert_eq!(distance(&['a', 'b', 'c'], &['b', 'a', 'c', 'c']), 2);
     }
 }

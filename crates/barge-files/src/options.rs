@@ -126,10 +126,13 @@ pub struct ReadOptions {
     /// The most rows in a chunk. A row group or IPC batch larger than this is cut. Defaults to 10,000.
     pub batch_rows: usize,
     /// The most bytes of values in a chunk of a text format, checked after each row: a larger row comes alone. For
-    /// Parquet the rows of a chunk are reckoned from it by the file's own sizes. Defaults to 8 MiB, at most 1 GiB.
+    /// Parquet the rows of a chunk are reckoned from it by the file's own sizes. Defaults to 2 MiB, at most 1 GiB.
     pub batch_bytes: usize,
     /// The most bytes of one row of a text format; a larger row is rejected. Defaults to 16 MiB, at most 1 GiB.
     pub row_bytes_max: usize,
+    /// The most bytes of a rejected line of a text format that are kept as its `raw` text, and as its `values`; at most
+    /// `row_bytes_max` count. Whoever wants to load rejected lines again asks for as many as a row may have. Defaults to 4,096.
+    pub rejected_bytes_max: usize,
     /// How many rows types are inferred from, and the keys of JSON lines gathered. The sample is held in memory and
     /// ends early at `batch_bytes`. Defaults to 1,000.
     pub sample_rows: usize,
@@ -153,8 +156,9 @@ impl Default for ReadOptions {
             format: None,
             csv: CsvOptions::default(),
             batch_rows: 10_000,
-            batch_bytes: 8 << 20,
+            batch_bytes: 2 << 20,
             row_bytes_max: 16 << 20,
+            rejected_bytes_max: 4 << 10,
             sample_rows: 1_000,
             schema: None,
             tables: None,
@@ -176,6 +180,7 @@ impl ReadOptions {
             ("batch_rows", self.batch_rows, u32::MAX as usize),
             ("batch_bytes", self.batch_bytes, GIB),
             ("row_bytes_max", self.row_bytes_max, GIB),
+            ("rejected_bytes_max", self.rejected_bytes_max, GIB),
             ("sample_rows", self.sample_rows, u32::MAX as usize),
             ("read_bytes", self.read_bytes, GIB),
         ] {
@@ -196,6 +201,7 @@ impl fmt::Debug for ReadOptions {
             .field("batch_rows", &self.batch_rows)
             .field("batch_bytes", &self.batch_bytes)
             .field("row_bytes_max", &self.row_bytes_max)
+            .field("rejected_bytes_max", &self.rejected_bytes_max)
             .field("sample_rows", &self.sample_rows)
             .field("schema", &self.schema)
             .field("tables", &self.tables.is_some())

@@ -112,19 +112,16 @@ pub struct RejectedLine {
     pub row: u64,
     /// The column, where the fault lies in one.
     pub column: Option<String>,
-    /// The line's text: at most [`RejectedLine::RAW_BYTES_MAX`] bytes, the rest replaced by `…`; bytes that are not UTF-8
+    /// The line's text: at most [`ReadOptions::rejected_bytes_max`] bytes, the rest replaced by `…`; bytes that are not UTF-8
     /// by `U+FFFD`. Empty for Parquet and Arrow IPC.
     pub raw: String,
+    /// Whether `raw` is the whole line, byte for byte.
+    pub is_whole: bool,
     /// The line's values as text, by column, where it was divided into the columns; `None` in a value's place for NULL. Only for
     /// CSV, and only where they take no more bytes than `raw` may; else empty.
     pub values: Vec<(String, Option<String>)>,
     /// Why. The message names the file, line, column and value, and what was expected.
     pub error: Error,
-}
-
-impl RejectedLine {
-    /// The most bytes of `raw`.
-    pub const RAW_BYTES_MAX: usize = 4096;
 }
 
 impl fmt::Display for RejectedLine {
@@ -160,8 +157,8 @@ impl Source {
     ///
     /// # Errors
     /// Each names the file. `Io` and `Permission`: it cannot be opened or read, is empty, truncated, or not of its format.
-    /// `InvalidConfig`: its header has an empty or repeated name, an option names a column it lacks, or an
-    /// option makes no sense. `Unsupported`: a column's type cannot be loaded.
+    /// `Io` as well where its header has an empty or repeated name. `InvalidConfig`: an option names a column it lacks, or
+    /// makes no sense, alone or for this file. `Unsupported`: a column's type cannot be loaded.
     pub fn open(path: impl AsRef<Path>, options: &ReadOptions) -> Result<Source> {
         options.validate()?;
         Source::read(Input::open(path.as_ref())?, options)
@@ -183,7 +180,7 @@ impl Source {
     fn read(input: Input, options: &ReadOptions) -> Result<Source> {
         let (name, compression) = (input.name().clone(), input.compression());
         let format = input.format(options.format);
-        let window = |input| Window::new(input, options.read_bytes, options.row_bytes_max);
+        let window = |input| Window::new(input, options);
         let reader = match format {
             Format::Csv => Reader::Csv(Box::new(CsvReader::new(window(input), options)?)),
             Format::JsonLines => Reader::Json(Box::new(JsonReader::new(window(input), options)?)),
@@ -215,6 +212,14 @@ impl Source {
             Reader::Csv(reader) => reader.schema(),
             Reader::Json(reader) => reader.schema(),
             Reader::Native(reader) => reader.schema(),
+        }
+    }
+
+    /// The line of the header, where a CSV file has one that names the columns.
+    pub fn header_line(&self) -> Option<u64> {
+        match &self.reader {
+            Reader::Csv(reader) => reader.header_line(),
+            Reader::Json(_) | Reader::Native(_) => None,
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use barge_core::{Error, Result};
 
 use crate::input::Input;
+use crate::options::ReadOptions;
 
 /// A buffer over an [`Input`]. Bytes before `pos` have been consumed and stay until [`Window::release`], so that
 /// rejected rows can quote them; offsets into [`Window::bytes`] hold until then.
@@ -19,10 +20,11 @@ pub(crate) struct Window {
     failed: Option<Error>,
     read_bytes: usize,
     row_bytes_max: usize,
+    rejected_bytes_max: usize,
 }
 
 impl Window {
-    pub(crate) fn new(input: Input, read_bytes: usize, row_bytes_max: usize) -> Window {
+    pub(crate) fn new(input: Input, options: &ReadOptions) -> Window {
         Window {
             input,
             buffer: Vec::new(),
@@ -30,8 +32,10 @@ impl Window {
             end: 0,
             finished: false,
             failed: None,
-            read_bytes,
-            row_bytes_max,
+            read_bytes: options.read_bytes,
+            row_bytes_max: options.row_bytes_max,
+            // So a row too large is never taken for a whole one.
+            rejected_bytes_max: options.rejected_bytes_max.min(options.row_bytes_max),
         }
     }
 
@@ -45,6 +49,11 @@ impl Window {
 
     pub(crate) fn row_bytes_max(&self) -> usize {
         self.row_bytes_max
+    }
+
+    /// The most bytes kept of a rejected line.
+    pub(crate) fn rejected_bytes_max(&self) -> usize {
+        self.rejected_bytes_max
     }
 
     /// All bytes held.

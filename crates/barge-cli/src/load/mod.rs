@@ -21,7 +21,7 @@ use barge::{Database, Error, ErrorKind, Result, WriterConfig};
 use barge_files::{ReadOptions, Source};
 
 use crate::args::{self, Load, Mode};
-use crate::{Status, Stop, open, output};
+use crate::{Status, Stop, output, url};
 use letters::Letters;
 use pipeline::Pipeline;
 use plan::Planner;
@@ -37,12 +37,13 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     if matches!(load.mode, Some(Mode::Create | Mode::Replace)) && load.table.is_none() {
         return Err(Stop::Usage("--mode create and replace need --table".into()));
     }
+    url::check(&load.url)?;
     check_files(&load, &options)?;
     // Opened before anything is read: an unwritable path shows at once.
     let letters = load.dead_letter.as_deref().map(Letters::open).transpose()?;
 
     let started = Instant::now();
-    let database = open(&load.url).await?;
+    let database = url::open(&load.url).await?;
     let table = load.table.clone().map(|table| args::table_name(load.schema.clone(), table));
     let mut planner = Planner::new(database.clone(), table, load.mode, key).await?;
     let options = planner.read_options(options);
@@ -89,7 +90,7 @@ fn check_files(load: &Load, options: &ReadOptions) -> Result<(), Stop> {
     for file in load.files.iter().filter(|file| file.as_path() != Path::new("-")) {
         if std::fs::metadata(file).is_err() {
             // Opening it says what is wrong.
-            Source::open(file, options)?;
+            open(file, options)?;
         }
         if let Some(letter) = &load.dead_letter
             && let (Ok(file), Ok(letter)) = (file.canonicalize(), letter.canonicalize())
@@ -105,6 +106,14 @@ fn check_files(load: &Load, options: &ReadOptions) -> Result<(), Stop> {
     Ok(())
 }
 
+/// Opens a file. What it says against the options is said of the command line.
+fn open(file: &Path, options: &ReadOptions) -> Result<Source, Stop> {
+    Source::open(file, options).map_err(|error| match error.kind() {
+        ErrorKind::InvalidConfig => Stop::Usage(error.message().to_owned()),
+        _ => Stop::Failure(error),
+    })
+}
+
 /// Where there are several files, all of them are looked at before a row is written: columns, key, format. A pipe can be read only
 /// once, and is left out.
 fn check_all_files(files: &[PathBuf], options: &ReadOptions, planner: &mut Planner) -> Result<(), Stop> {
@@ -112,7 +121,7 @@ fn check_all_files(files: &[PathBuf], options: &ReadOptions, planner: &mut Plann
         return Ok(());
     }
     for file in files.iter().filter(|file| file.is_file()) {
-        planner.check(&Source::open(file, options)?)?;
+        planner.check(&open(file, options)?)?;
     }
     Ok(())
 }

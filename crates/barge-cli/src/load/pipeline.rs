@@ -9,13 +9,12 @@ use std::sync::atomic::Ordering;
 
 use barge::arrow::array::RecordBatch;
 use barge::record::row_to_json;
-use barge::{BatchReceipt, Error, Outcome, Result, Statistics, Writer};
+use barge::{BatchReceipt, Error, Operation, Outcome, Result, Statistics, Writer};
 use barge_files::{Chunk, LineNumbers, RejectedLine};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
 
-use super::letters::{Address, Letters};
+use super::letters::{Address, Kept, Letters};
 use super::plan::{Planner, Route};
 use super::progress::Progress;
 use super::reader::Message;
@@ -78,8 +77,8 @@ pub(crate) struct Ended {
     /// Where reading had come to, in file and line, if it didn't come to the end.
     pub(crate) stopped_at: Option<(Arc<str>, u64)>,
     pub(crate) interrupted: bool,
-    /// Whether every row that was read and not written is in the dead letter file.
-    pub(crate) kept: bool,
+    /// How much of the rows that were read and not written is in the dead letter file, where there is one.
+    pub(crate) kept: Option<Kept>,
     pub(crate) failure: Option<Error>,
     /// What is wrong with the command line, where that only showed later.
     pub(crate) usage: Option<String>,
@@ -179,7 +178,7 @@ impl<'a> Pipeline<'a> {
             Ok(report) => self.ended.statistics = report.statistics,
             Err(error) => self.stop(error.into()),
         }
-        self.ended.kept = self.letters.is_some_and(|letters| letters.is_whole());
+        self.ended.kept = self.letters.map(|letters| letters.kept());
         self.ended
     }
 
@@ -205,15 +204,18 @@ impl<'a> Pipeline<'a> {
                 message = messages.recv() => message,
             };
             match message {
-                Some(Message::File { name, schema, letters }) => {
-                    let route = if letters { None } else { Some(self.planner.route(&name, &schema).await?) };
+                Some(Message::File { name, schema, header_line, letters }) => {
+                    let route = match letters {
+                        true => None,
+                        false => Some(self.planner.route(&name, header_line, &schema).await?),
+                    };
                     self.file = File { name, route };
                 }
                 Some(Message::Chunk(chunk)) => {
                     self.take(*chunk).await?;
                     self.settle(CHUNKS_OPEN).await?;
                 }
-                Some(Message::Failed(error)) => return Err(error.into()),
+                Some(Message::Failed(stop)) => return Err(stop),
                 None => {
                     self.ended.stopped_at = None;
                     return Ok(());
@@ -234,17 +236,26 @@ impl<'a> Pipeline<'a> {
         self.note_place(&chunk);
         self.ended.rows_read += (chunk.batch.num_rows() + chunk.rejected.len()) as u64;
         self.ended.rejected += chunk.rejected.len() as u64;
-        let rejected = self.keep_lines(route.as_ref(), &file, &chunk.rejected)?;
-        let Some(route) = route else {
+        // A row counts as not written until its receipt says otherwise.
+        self.ended.not_written += chunk.batch.num_rows() as u64;
+        let kept = self.keep_lines(route.as_ref(), &file, &chunk.rejected);
+        let rejected = first_told(&file, &chunk.rejected);
+        let (Some(route), Ok(())) = (route, &kept) else {
             rejected.into_iter().for_each(|told| self.ended.tell(told));
-            return self.check_rejected();
+            return kept.map_err(Stop::from).and_then(|()| self.check_rejected());
         };
         let Chunk { batch, lines, .. } = chunk;
-        // A row counts as not written until its receipt says otherwise.
-        self.ended.not_written += batch.num_rows() as u64;
-        let receipt = self.writer.add_batch(&route.table, route.operation, &batch).await?;
-        self.open.push_back(Open { route, receipt, batch, lines, rejected, file });
-        Ok(())
+        match self.writer.add_batch(&route.table, route.operation, &batch).await {
+            Ok(receipt) => {
+                self.open.push_back(Open { route, receipt, batch, lines, rejected, file });
+                Ok(())
+            }
+            Err(error) => {
+                rejected.into_iter().for_each(|told| self.ended.tell(told));
+                self.keep_rows(&route, &file, &batch, &lines, &error);
+                Err(error.context("the load stopped").into())
+            }
+        }
     }
 
     fn note_place(&mut self, chunk: &Chunk) {
@@ -255,26 +266,41 @@ impl<'a> Pipeline<'a> {
         }
     }
 
-    /// Keeps lines that are no rows as dead letters, and the first of them for the summary.
+    /// Keeps lines that are no rows as dead letters.
     fn keep_lines(
         &mut self,
         route: Option<&Route>,
         file: &Arc<str>,
         rejected: &[RejectedLine],
-    ) -> Result<Vec<Told>> {
-        if let (Some(letters), Some(route)) = (&mut self.letters, route) {
-            let to = Address { table: &route.name, operation: route.operation, file };
-            rejected.iter().try_for_each(|line| letters.line(&to, line))?;
-            letters.flush()?;
-        }
-        let told = rejected.iter().take(REJECTED_TOLD).map(|line| Told {
-            file: Arc::clone(file),
-            line: line.line,
-            error: line.error.clone(),
-            placed: true,
-            column: line.column.clone(),
+    ) -> Result<()> {
+        let Some(letters) = &mut self.letters else { return Ok(()) };
+        // A line among dead letters that names no table itself is kept for the one of the command line.
+        let table = route.map(|route| &route.name).or(self.planner.table());
+        let operation = route.map_or(Operation::Insert, |route| route.operation);
+        let to = Address { table, operation, file };
+        rejected.iter().try_for_each(|line| letters.line(&to, line))?;
+        letters.flush()
+    }
+
+    /// Keeps rows that the writer did not take. Where that fails too, the letters know that they are not whole.
+    fn keep_rows(
+        &mut self,
+        route: &Route,
+        file: &Arc<str>,
+        batch: &RecordBatch,
+        lines: &LineNumbers,
+        error: &Error,
+    ) {
+        let Some(letters) = &mut self.letters else { return };
+        let to = Address { table: Some(&route.name), operation: route.operation, file };
+        let error = named(error, route);
+        let mut rows = 0..batch.num_rows();
+        let kept = rows.try_for_each(|row| {
+            letters.row(&to, lines.get(row).unwrap_or_default(), &error, row_to_json(batch, row))
         });
-        Ok(told.collect())
+        if let Err(error) = kept.and_then(|()| letters.flush()) {
+            crate::output::complain(&error.to_string());
+        }
     }
 
     /// Looks at the oldest chunks' receipts, until no more than so many chunks are open.
@@ -294,7 +320,7 @@ impl<'a> Pipeline<'a> {
         let Open { route, receipt, batch, lines, rejected: mut told, file } = chunk;
         let rows = batch.num_rows() as u64;
         self.ended.not_written -= rows;
-        let to = Address { table: &route.name, operation: route.operation, file: &file };
+        let to = Address { table: Some(&route.name), operation: route.operation, file: &file };
         let mut failure: Option<Error> = None;
         let mut kept = Ok(());
         for (row, outcome) in receipt.outcomes().await.into_iter().enumerate() {
@@ -344,6 +370,18 @@ impl<'a> Pipeline<'a> {
     }
 }
 
+/// The first rejected lines as the summary tells them.
+fn first_told(file: &Arc<str>, rejected: &[RejectedLine]) -> Vec<Told> {
+    let told = rejected.iter().take(REJECTED_TOLD).map(|line| Told {
+        file: Arc::clone(file),
+        line: line.line,
+        error: line.error.clone(),
+        placed: true,
+        column: line.column.clone(),
+    });
+    told.collect()
+}
+
 /// A row's error under the name that the user knows the table by, without the row's place in its batch: the line says more.
 fn named(error: &Error, route: &Route) -> Error {
     // Rows that wait to replace others are in a table whose name means nothing to the user.
@@ -366,24 +404,58 @@ fn named(error: &Error, route: &Route) -> Error {
 
 /// Tells of the first Ctrl-C or SIGTERM. The second one ends the program at once.
 fn interruption() -> Result<watch::Receiver<()>> {
-    let failed = |error: std::io::Error| Error::from(error).context("signals can't be waited for");
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut signals =
+        Signals::new().map_err(|error| Error::from(error).context("signals can't be waited for"))?;
     let (sender, receiver) = watch::channel(());
     tokio::spawn(async move {
-        for first in [true, false] {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-            if first {
-                crate::output::complain(
-                    "stopping: what was read is being written; Ctrl-C again ends at once",
-                );
-                sender.send_replace(());
-            }
-        }
+        signals.next().await;
+        crate::output::complain("stopping: what was read is being written; Ctrl-C again ends at once");
+        sender.send_replace(());
+        signals.next().await;
         std::process::exit(Status::Interrupted as i32);
     });
     Ok(receiver)
+}
+
+/// The signals that ask the program to end.
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals {
+            interrupt: signal(SignalKind::interrupt())?,
+            terminate: signal(SignalKind::terminate())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+/// The signal that asks the program to end: Ctrl-C, where there are no others.
+#[cfg(not(unix))]
+struct Signals;
+
+#[cfg(not(unix))]
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals)
+    }
+
+    async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            // Nobody can ask; then nobody does.
+            std::future::pending::<()>().await;
+        }
+    }
 }

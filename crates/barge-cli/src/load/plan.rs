@@ -6,12 +6,11 @@ use std::sync::Arc;
 use barge::arrow::datatypes::{Field, Schema, SchemaRef};
 use barge::store::{Description, Target};
 use barge::{Database, Error, ErrorKind, Operation, Result, Table, TableName};
-use barge_files::{DeadLetter, ReadOptions, Source};
+use barge_files::{DeadLetter, ReadOptions, Source, suggestion};
 
 use super::reader::holds_letters;
 use super::replace::Replacement;
 use crate::args::Mode;
-use crate::names::suggestion;
 use crate::{Stop, is_missing_table};
 
 /// Where rows go.
@@ -37,6 +36,8 @@ pub(crate) struct Planner {
     replacement: Option<Replacement>,
     /// The columns of the table that this load made.
     created: Option<usize>,
+    /// The first of several files and its columns, where it settles those of all.
+    first: Option<(String, SchemaRef)>,
 }
 
 impl Planner {
@@ -59,6 +60,7 @@ impl Planner {
             letter_routes: Vec::new(),
             replacement: None,
             created: None,
+            first: None,
         };
         let Some(table) = table else { return Ok(planner) };
         match (planner.describe(&table).await?, mode) {
@@ -113,12 +115,40 @@ impl Planner {
         }
         let Some(table) = self.table.clone() else { return Err(needs_table(source.name())) };
         let description = self.known.get(&table).cloned().flatten();
-        self.route_to(source.name(), &table, source.schema(), self.operation(None)?, description.as_ref())?;
+        let (name, schema) = (source.name(), source.schema());
+        if description.is_none() {
+            check_spellings(name, source.header_line(), schema)?;
+        }
+        self.route_to(name, &table, schema, self.operation(None)?, description.as_ref())?;
+        if description.is_none() || self.is_replacing() {
+            self.check_follows(name, schema)?;
+        }
         Ok(())
     }
 
+    /// The first file settles the columns of a new table, and those that a replacement sets: later files must not bring others.
+    fn check_follows(&mut self, file: &str, schema: &SchemaRef) -> Result<()> {
+        let (first, columns) = self.first.get_or_insert_with(|| (file.to_owned(), schema.clone()));
+        let names = || columns.fields().iter().map(|field| field.name().as_str());
+        let is_new = |name: &&str| !names().any(|other| other.eq_ignore_ascii_case(name));
+        let Some(name) = schema.fields().iter().map(|field| field.name().as_str()).find(is_new) else {
+            return Ok(());
+        };
+        let message = format!(
+            "{file} has a column {name}, which the first file, {first}, lacks{}: load it by itself, or put it first; \
+             nothing was written",
+            suggestion(name, names())
+        );
+        Err(Error::new(ErrorKind::MissingColumn, message))
+    }
+
     /// The route for the rows of a file. Makes the table where it is missing and the mode allows it.
-    pub(crate) async fn route(&mut self, file: &str, schema: &SchemaRef) -> Result<Route, Stop> {
+    pub(crate) async fn route(
+        &mut self,
+        file: &str,
+        header_line: Option<u64>,
+        schema: &SchemaRef,
+    ) -> Result<Route, Stop> {
         let Some(name) = self.table.clone() else { return Err(needs_table(file)) };
         let operation = self.operation(None)?;
         if let Some(replacement) = &self.replacement {
@@ -126,6 +156,9 @@ impl Planner {
             return Ok(replacement.redirect(route)?);
         }
         let description = self.describe(&name).await?;
+        if description.is_none() {
+            check_spellings(file, header_line, schema)?;
+        }
         let route = self.route_to(file, &name, schema, operation, description.as_ref())?;
         if self.is_replacing() {
             // A key that the database draws need not be in the file.
@@ -224,7 +257,7 @@ impl Planner {
                 ),
                 None => format!("{operation} finds rows by key: name its columns with --key"),
             };
-            return Err(Error::new(ErrorKind::InvalidConfig, message).with_table(name.to_string()).into());
+            return Err(Stop::Usage(format!("table {name}: {message}")));
         }
         let key: Vec<&str> = key.iter().map(String::as_str).collect();
         let table = Table::of_schema(name.clone(), schema, &key)?;
@@ -304,6 +337,22 @@ fn table_of(letter: &DeadLetter) -> TableName {
         Some(schema) => TableName::in_schema(Arc::clone(schema), Arc::clone(&letter.table)),
         None => TableName::new(Arc::clone(&letter.table)),
     }
+}
+
+/// Columns of a new table must differ in more than case: databases compare names without regard to it.
+fn check_spellings(file: &str, header_line: Option<u64>, schema: &Schema) -> Result<()> {
+    let mut seen: HashMap<String, &str> = HashMap::new();
+    for name in schema.fields().iter().map(|field| field.name()) {
+        if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
+            let line = header_line.map(|line| format!(", line {line}")).unwrap_or_default();
+            let message = format!(
+                "{file}{line}: the columns {other} and {name} differ in nothing but case, which one table can't have: \
+                 rename one"
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
+    }
+    Ok(())
 }
 
 /// Every column of the file must be one of the table, and each only once.

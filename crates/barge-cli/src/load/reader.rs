@@ -9,7 +9,9 @@ use barge::{Error, Result};
 use barge_files::{Chunk, ReadOptions, Source};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
+use super::open;
 use super::progress::Progress;
+use crate::Stop;
 
 /// Chunks that may wait for the writer.
 const CHUNKS_WAITING: usize = 2;
@@ -17,11 +19,11 @@ const CHUNKS_WAITING: usize = 2;
 /// What the reader says.
 pub(crate) enum Message {
     /// The next file is open.
-    File { name: Arc<str>, schema: SchemaRef, letters: bool },
+    File { name: Arc<str>, schema: SchemaRef, header_line: Option<u64>, letters: bool },
     /// Rows of it.
     Chunk(Box<Chunk>),
     /// Reading failed; nothing follows.
-    Failed(Error),
+    Failed(Stop),
 }
 
 /// Starts reading. The thread ends when all is read, reading fails, or nobody listens any more; while it waits for a pipe
@@ -49,17 +51,18 @@ fn read(
     mut options: ReadOptions,
     progress: &Progress,
     sender: &Sender<Message>,
-) -> Result<()> {
+) -> Result<(), Stop> {
     let mut bytes_before = 0;
     for file in files {
-        let mut source = Source::open(&file, &options)?;
+        let mut source = open(&file, &options)?;
         let letters = holds_letters(&source);
         let schema = source.schema().clone();
         if options.schema.is_none() && !letters {
             // The first file settles the types of a new table; the others follow it.
             options.schema = Some(schema.clone());
         }
-        let message = Message::File { name: source.name().into(), schema, letters };
+        let (name, header_line) = (source.name().into(), source.header_line());
+        let message = Message::File { name, schema, header_line, letters };
         if sender.blocking_send(message).is_err() {
             return Ok(());
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::letters::Kept;
 use super::pipeline::{Ended, Told};
 use super::plan::Planner;
 use crate::args::{Load, Mode};
@@ -44,17 +45,17 @@ impl<'a> Summary<'a> {
                 rows.push(row(name, number, ""));
             }
         }
-        let kept = match &self.load.dead_letter {
-            Some(file) if ended.kept => format!("kept in {}", shown(&file.display().to_string())),
-            _ => String::new(),
-        };
+        let kept = self.kept_as();
         rows.push(row("rejected", ended.rejected, if ended.rejected > 0 { &kept } else { "" }));
         if ended.not_written > 0 {
             let note = if self.is_kept_out() || kept.is_empty() { "the load ended first" } else { &kept };
             rows.push(row("not written", ended.not_written, note));
         }
-        let per_batch = counted(ended.statistics.rows_per_batch().round() as u64, "row");
-        rows.push(row("batches", ended.statistics.flushes, &format!("{per_batch} each, on average")));
+        let per_batch = match ended.statistics.flushes {
+            0 => String::new(),
+            _ => counted(ended.statistics.rows_per_batch().round() as u64, "row") + " each, on average",
+        };
+        rows.push(row("batches", ended.statistics.flushes, &per_batch));
         if ended.statistics.retries > 0 {
             rows.push(row("retries", ended.statistics.retries, ""));
         }
@@ -76,6 +77,20 @@ impl<'a> Summary<'a> {
             text.push_str(&format!("\n  stopped in {} after line {}\n", shown(file), grouped(*line)));
         }
         text
+    }
+
+    /// What the dead letter file has of the rows that are not in the table.
+    fn kept_as(&self) -> String {
+        let (Some(file), Some(kept)) = (&self.load.dead_letter, self.ended.kept) else {
+            return String::new();
+        };
+        let file = shown(&file.display().to_string());
+        match kept {
+            Kept::All => format!("kept in {file}"),
+            Kept::Part => format!("kept in part in {file}"),
+            Kept::Reasons => format!("not kept: {file} has the reasons only"),
+            Kept::Failed => format!("not all kept: {file} could not be written"),
+        }
     }
 
     /// Whether the rows not written are those of a replacement that did not come about: no dead letter tells of them.
@@ -138,6 +153,7 @@ impl<'a> Summary<'a> {
             "rows_not_written": ended.not_written,
             "rejected": ended.told.iter().map(Told::to_json).collect::<Vec<_>>(),
             "dead_letter": self.load.dead_letter.as_ref().map(|file| file.display().to_string()),
+            "dead_letter_kept": ended.kept.map(Kept::as_str),
             "batches": ended.statistics.flushes,
             "rows_per_batch": ended.statistics.rows_per_batch(),
             "retries": ended.statistics.retries,

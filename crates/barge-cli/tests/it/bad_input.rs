@@ -155,9 +155,6 @@ fn paths_that_cannot_be() {
             &["load", "a.csv", "--to", "sqlite:test.db", "--table", "t", "--dead-letter", "gone/dead.jsonl"],
             "the dead letter file gone/dead.jsonl can't be written",
         ),
-        (&["load", "a.csv", "--to", "oracle:x", "--table", "t"], "oracle"),
-        (&["tables", "oracle:x"], "oracle"),
-        (&["load", "a.csv", "--to", "sqlite:test.db?colour=red", "--table", "t"], "colour"),
     ] {
         let run = place.barge(arguments).ends(1);
         assert!(run.message().contains(expected), "{arguments:?}: {run:?}");
@@ -210,6 +207,20 @@ fn a_full_disk_for_dead_letters_is_an_error() {
     place.write("a.csv", "id\nx\n1\n");
     let run = place.load("a.csv", &["--dead-letter", "/dev/full"]).ends(1);
     assert!(run.message().contains("the dead letter file /dev/full can't be written"), "{run:?}");
+    assert!(run.has_line("batches 0"), "{run:?}");
+
+    // The account adds up all the same.
+    let content: String =
+        (0..500).map(|row| format!("{row},{}\n", if row % 10 == 9 { "bad" } else { "1" })).collect();
+    place.write("b.csv", format!("id,price\n{content}"));
+    let run = place.load("b.csv", &["--dead-letter", "/dev/full", "--json"]).ends(1);
+    assert_eq!(run.counts(), [500, 0, 50]);
+    assert_eq!(run.json()["rows_not_written"], 450);
+    assert_eq!(run.json()["dead_letter_kept"], "failed");
+    assert_eq!(run.rejected().len(), 10);
+    let run = place.load("b.csv", &["--dead-letter", "/dev/full"]).ends(1);
+    assert!(run.has_line("rejected 50 not all kept: /dev/full could not be written"), "{run:?}");
+    assert!(run.has_line("not written 450 not all kept: /dev/full could not be written"), "{run:?}");
 }
 
 #[test]
@@ -240,7 +251,35 @@ fn wrong_command_lines() {
         (&[&["load", "a.csv"][..], &to].concat(), "--table must say where its rows go"),
         (&[&["load", "a.csv", "--table", "t", "--mode", "merge"][..], &to].concat(), "merge"),
         (&[&["load", "a.csv", "--table", "t", "--key", "id,,x"][..], &to].concat(), "empty"),
-        (&[&["load", "a.csv", "--table", "t", "--batch-rows", "0"][..], &to].concat(), "max_rows is 0"),
+        (
+            &[&["load", "a.csv", "--table", "t", "--batch-rows", "0"][..], &to].concat(),
+            "'--batch-rows <ROWS>': expected a number of rows, from 1 to",
+        ),
+        (&[&["load", "a.csv", "--table", "t", "--sample-rows", "0"][..], &to].concat(), "--sample-rows"),
+        (
+            &[&["load", "a.csv", "--table", "t", "--batch-bytes", "0"][..], &to].concat(),
+            "from 1 byte to 1GiB",
+        ),
+        (&[&["load", "a.csv", "--table", ""][..], &to].concat(), "--table"),
+        (
+            &[&["load", "a.csv", "--table", "t", "--columns", "a,b"][..], &to].concat(),
+            "a.csv has 1 column, and 2 were named for it",
+        ),
+        (
+            &[&["load", "a.csv", "--table", "new", "--mode", "upsert"][..], &to].concat(),
+            "table new: upsert finds rows by key: name its columns with --key",
+        ),
+        (&["load", "a.csv", "--to", "oracle:x", "--table", "t"], "oracle: there is no such store"),
+        (&["load", "a.csv", "--to", "t.db", "--table", "t"], "write sqlite:t.db for an SQLite file"),
+        (&["load", "a.csv", "--to", "/tmp/x.db", "--table", "t"], "write sqlite:/tmp/x.db"),
+        (
+            &["load", "a.csv", "--to", "postgres://me:secret@h/d", "--table", "t"],
+            "this store isn't there yet",
+        ),
+        (&["load", "a.csv", "--to", "duckdb:x.db", "--table", "t"], "this store isn't there yet"),
+        (&["load", "a.csv", "--to", "sqlite:test.db?colour=red", "--table", "t"], "colour"),
+        (&["tables", "oracle:x"], "oracle"),
+        (&["describe", "sqlite:test.db", ""], "<TABLE>"),
         (&[&["load", "a.csv", "--table", "t", "--column-type", "id=colour"][..], &to].concat(), "colour"),
         (&[&["load", "-", "-", "--table", "t"][..], &to].concat(), "only once"),
         (&[&["load", "a.csv", "--mode", "replace"][..], &to].concat(), "need --table"),
@@ -248,14 +287,49 @@ fn wrong_command_lines() {
     ] {
         let run = place.barge(arguments).ends(2);
         assert!(run.err.contains(expected), "{arguments:?}: {run:?}");
+        assert!(!run.err.contains("secret"), "{run:?}");
         assert_eq!(run.out, "");
     }
+    assert_eq!(place.rows("SELECT name FROM sqlite_master"), ["t"]);
+}
+
+#[test]
+fn columns_that_differ_in_case_alone_make_no_table() {
+    let place = Place::with(TABLE);
+    place.write("a.csv", "\nName,id,name\nx,1,y\n");
+    for mode in ["append", "replace"] {
+        let arguments = ["load", "a.csv", "--to", "sqlite:test.db", "--table", "new", "--mode", mode];
+        let run = place.barge(&arguments).ends(1);
+        assert_eq!(
+            run.message(),
+            "a.csv, line 2: the columns Name and name differ in nothing but case, which one table can't have: rename one"
+        );
+    }
+    assert_eq!(place.rows("SELECT name FROM sqlite_master"), ["t"]);
+}
+
+#[test]
+fn a_later_file_with_another_column_is_refused_before_anything_is_written() {
+    let place = Place::new();
+    place.write("a.csv", "id,name\n1,x\n");
+    place.write("b.csv", "id,nmae\n2,y\n");
+    let arguments = ["load", "a.csv", "b.csv", "--to", "sqlite:test.db", "--table", "t"];
+    for mode in ["append", "replace"] {
+        let run = place.barge(&[&arguments[..], &["--mode", mode]].concat()).ends(1);
+        assert!(
+            run.message()
+                .contains("b.csv has a column nmae, which the first file, a.csv, lacks; did you mean name?"),
+            "{run:?}"
+        );
+        assert_eq!(run.out, "");
+    }
+    assert_eq!(place.rows("SELECT name FROM sqlite_master"), [] as [&str; 0]);
 }
 
 #[test]
 fn an_option_that_names_no_column() {
     let place = Place::with(TABLE);
     place.write("a.csv", "id\n1\n");
-    let run = place.load("a.csv", &["--text", "price"]).ends(1);
-    assert_eq!(run.message(), "a.csv has no column price; its columns are id");
+    let run = place.load("a.csv", &["--text", "price"]).ends(2);
+    assert!(run.message().starts_with("a.csv has no column price; its columns are id\n"), "{run:?}");
 }

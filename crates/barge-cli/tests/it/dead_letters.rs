@@ -106,6 +106,53 @@ fn letters_keep_their_table_and_operation_unless_told_otherwise() {
 }
 
 #[test]
+fn letters_without_a_row_are_kept_again() {
+    let place = Place::with("CREATE TABLE t(id INTEGER PRIMARY KEY)");
+    let torn = "{\"barge\":1,\"table\":\"t\",\"oper";
+    let without = "{\"barge\":1,\"table\":\"t\",\"operation\":\"upsert\",\"error\":{},\"text\":\"1,2,3\"}\n";
+    place.write("old.jsonl", format!("{without}{torn}"));
+    let arguments = ["load", "old.jsonl", "--to", "sqlite:test.db", "--dead-letter", "dead.jsonl"];
+    let run = place.barge(&arguments).ends(3);
+    assert!(run.has_line("rejected 2 kept in dead.jsonl"), "{run:?}");
+    let kept = letters(&place);
+    assert_eq!((&kept[0]["text"], &kept[0]["operation"]), (&"1,2,3".into(), &"upsert".into()));
+    assert_eq!((&kept[1]["text"], &kept[1]["row"]), (&torn.into(), &Value::Null));
+    // And once more, with a letter among them that has a row.
+    let good = "{\"barge\":1,\"table\":\"t\",\"operation\":\"insert\",\"error\":{},\"row\":{\"id\":1}}\n";
+    place.write("old.jsonl", format!("{good}{}", place.read("dead.jsonl")));
+    place.sql().execute_batch("DELETE FROM t").unwrap();
+    std::fs::remove_file(place.path("dead.jsonl")).unwrap();
+    let run = place.barge(&[&arguments[..], &["--json"]].concat()).ends(3);
+    assert_eq!((run.counts(), &run.json()["dead_letter_kept"]), ([3, 1, 2], &"all".into()));
+    assert_eq!(letters(&place)[1]["text"], torn);
+}
+
+#[test]
+fn long_lines_are_kept_whole() {
+    let place = Place::with("CREATE TABLE t(id INTEGER PRIMARY KEY, price REAL, name TEXT)");
+    let long = "x".repeat(100_000);
+    place.write("a.csv", format!("id,price,name\n1,cheap,{long}\n2,{long}\n"));
+    let run = place.load("a.csv", &["--dead-letter", "dead.jsonl"]).ends(3);
+    assert!(run.has_line("rejected 2 kept in dead.jsonl"), "{run:?}");
+    let kept = letters(&place);
+    assert_eq!(kept[0]["row"]["name"], *long);
+    assert_eq!(kept[1]["text"], format!("2,{long}"));
+
+    place.write("b.csv", b"id,price,name\n3,1,a\xffb\n");
+    let run = place.load("b.csv", &["--dead-letter", "other.jsonl"]).ends(3);
+    assert!(run.has_line("rejected 1 kept in part in other.jsonl"), "{run:?}");
+}
+
+#[test]
+fn values_of_binary_formats_that_are_not_kept_are_not_said_to_be() {
+    let place = Place::new();
+    place.write("a.arrow", crate::formats::arrow_with_a_time_of_day());
+    let run = place.load("a.arrow", &["--dead-letter", "dead.jsonl"]).ends(3);
+    assert!(run.has_line("rejected 1 not kept: dead.jsonl has the reasons only"), "{run:?}");
+    assert!(letters(&place)[0]["error"]["message"].as_str().unwrap().contains("time of day"));
+}
+
+#[test]
 fn the_file_read_cannot_be_the_file_written() {
     let place = Place::with("CREATE TABLE t(id)");
     place.write("dead.jsonl", "");

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use barge::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use barge::arrow::array::{ArrayRef, Date64Array, Int64Array, RecordBatch, StringArray};
 
 use crate::Place;
 
@@ -12,6 +12,15 @@ pub(crate) fn parquet(rows: i64) -> Vec<u8> {
     let name: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|row| format!("name {row}"))));
     let batch = RecordBatch::try_from_iter([("id", id), ("name", name)]).unwrap();
     let mut writer = parquet::arrow::ArrowWriter::try_new(Vec::new(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.into_inner().unwrap()
+}
+
+/// Two rows, one of which holds a date that is none.
+pub(crate) fn arrow_with_a_time_of_day() -> Vec<u8> {
+    let day: ArrayRef = Arc::new(Date64Array::from(vec![86_400_000, 86_400_001]));
+    let batch = RecordBatch::try_from_iter([("day", day)]).unwrap();
+    let mut writer = arrow::ipc::writer::FileWriter::try_new(Vec::new(), &batch.schema()).unwrap();
     writer.write(&batch).unwrap();
     writer.into_inner().unwrap()
 }

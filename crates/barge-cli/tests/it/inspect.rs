@@ -69,6 +69,18 @@ fn a_table_that_is_missing_suggests_another() {
 }
 
 #[test]
+fn a_database_that_is_missing_is_not_made() {
+    let place = Place::new();
+    for arguments in [&["tables", "sqlite:missing.db"][..], &["describe", "sqlite:missing.db", "t"]] {
+        let run = place.barge(arguments).ends(1);
+        assert!(run.message().contains("missing.db does not exist"), "{run:?}");
+        assert!(!place.path("missing.db").exists());
+    }
+    place.barge(&["tables", "sqlite:asked.db?create=true"]).ends(0);
+    assert!(place.path("asked.db").exists());
+}
+
+#[test]
 fn help_and_version_are_there() {
     let place = Place::new();
     assert_eq!(place.barge(&["--version"]).ends(0).out, format!("barge {}\n", env!("CARGO_PKG_VERSION")));

@@ -44,7 +44,7 @@ fn upsert_adds_and_updates_and_says_how_many() {
 fn upsert_creates_the_table_where_a_key_is_given() {
     let place = Place::new();
     place.write("a.csv", "a,b,n\nx,1,1\nx,2,2\nx,1,3\n");
-    let run = place.load("a.csv", &["--mode", "upsert"]).ends(1);
+    let run = place.load("a.csv", &["--mode", "upsert"]).ends(2);
     assert!(run.message().contains("name its columns with --key"), "{run:?}");
     place.load("a.csv", &["--mode", "upsert", "--key", "a,b"]).ends(0);
     assert_eq!(place.rows("SELECT * FROM t ORDER BY b"), ["x|1|3", "x|2|2"]);
@@ -97,7 +97,11 @@ fn replace_keeps_the_table_and_changes_its_rows() {
     place.write("a.csv", "id,name\n2,zwei\n3,drei\n3,again\n");
     let run = place.load("a.csv", &["--mode", "replace", "--json"]).ends(3);
     assert_eq!(run.counts(), [3, 2, 1]);
-    assert_eq!(run.rejected(), ["4: UNIQUE constraint failed: t.id"]);
+    let rejected = run.rejected();
+    assert!(
+        rejected[0].starts_with("4: ") && rejected[0].ends_with("UNIQUE constraint failed: t.id"),
+        "{run:?}"
+    );
     assert_eq!(place.rows("SELECT * FROM t"), ["2|zwei|∅", "3|drei|∅"]);
     let names = place.rows("SELECT name FROM sqlite_master ORDER BY name");
     assert_eq!(names, ["by_name", "child", "t"]);

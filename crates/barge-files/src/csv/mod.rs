@@ -7,14 +7,15 @@ mod quotes;
 mod records;
 mod sniff;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::options::ReadOptions;
-use crate::source::{Chunk, RejectedLine};
-use crate::text::batch::{Columns, Fault};
+use crate::source::Chunk;
+use crate::text::batch::{Columns, Fault, Waiting};
 use crate::text::cells::{Cells, Place, Tag};
 use crate::text::convert::Syntax;
 use crate::text::kind::{check_asked, told_columns};
@@ -30,11 +31,13 @@ const COLUMNS_MAX: usize = 100_000;
 pub(crate) struct CsvReader {
     records: Records,
     names: Vec<String>,
+    /// The line of the header that the names are from.
+    header_line: Option<u64>,
     columns: Columns,
     cells: Cells,
     /// Rows of `cells` given out already.
     given: usize,
-    rejected: Vec<RejectedLine>,
+    rejected: Waiting,
     batch_rows: usize,
     batch_bytes: usize,
     nulls: Vec<Vec<u8>>,
@@ -57,15 +60,16 @@ impl CsvReader {
             sniff::by_name(window.input().path()).unwrap_or_else(|| sniff::delimiter(sample, quote))
         });
         let mut records = Records::new(window, delimiter, quote);
-        let names = header(&mut records, options)?;
+        let (names, header_line) = header(&mut records, options)?;
         check_asked(records.window.name(), &names, options)?;
         let mut reader = CsvReader {
             records,
             cells: Cells::new(names.len()),
             names,
+            header_line,
             columns: Columns { columns: Vec::new(), schema: Arc::new(arrow::datatypes::Schema::empty()) },
             given: 0,
-            rejected: Vec::new(),
+            rejected: Waiting::default(),
             batch_rows: options.batch_rows,
             batch_bytes: options.batch_bytes,
             nulls: options.csv.nulls.iter().map(|null| null.clone().into_bytes()).collect(),
@@ -81,6 +85,10 @@ impl CsvReader {
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.columns.schema
+    }
+
+    pub(crate) fn header_line(&self) -> Option<u64> {
+        self.header_line
     }
 
     pub(crate) fn bytes(&self) -> (u64, Option<u64>) {
@@ -104,17 +112,16 @@ impl CsvReader {
         let rows = self.given..(self.given + self.batch_rows).min(self.cells.rows());
         self.given = rows.end;
         let window = &self.records.window;
-        let mut chunk = self.columns.chunk(window.name(), &self.cells, rows, window.bytes(), Syntax::Csv)?;
-        if !self.rejected.is_empty() {
-            chunk.rejected.append(&mut self.rejected);
-            chunk.rejected.sort_by_key(|rejected| rejected.row);
-        }
+        let mut chunk = self.columns.chunk(window, &self.cells, rows, Syntax::Csv)?;
+        self.rejected.join(&mut chunk);
         Ok(Some(chunk))
     }
 
     /// Reads records until there are so many, or the bytes' limit is reached, or the file ends.
     fn gather(&mut self, rows: usize) {
-        while self.cells.rows() < rows && self.cells.bytes() < self.batch_bytes && self.rejected.len() < rows
+        while self.cells.rows() < rows
+            && self.cells.bytes() < self.batch_bytes
+            && !self.rejected.is_full(rows, self.batch_bytes)
         {
             let start = self.cells.bytes();
             let Some(record) = self.records.next(&mut self.cells) else { break };
@@ -125,7 +132,7 @@ impl CsvReader {
                 let fault = Fault { column, kind, reason: &reason };
                 let window = &self.records.window;
                 let raw = &window.bytes()[record.raw_start..record.raw_end];
-                let mut rejected = fault.reject(window.name(), record.line, self.rows, raw);
+                let mut rejected = fault.reject(window, record.line, self.rows, raw);
                 rejected.last_line = record.last_line;
                 self.rejected.push(rejected);
             }
@@ -196,8 +203,8 @@ impl CsvReader {
     }
 }
 
-/// Reads the header, or makes up names, and checks them.
-fn header(records: &mut Records, options: &ReadOptions) -> Result<Vec<String>> {
+/// Reads the header, or makes up names, and checks them. Gives the header's line too, where the names are from there.
+fn header(records: &mut Records, options: &ReadOptions) -> Result<(Vec<String>, Option<u64>)> {
     let file = records.window.name().clone();
     let refuse = |kind: ErrorKind, message: String| Err(Error::new(kind, format!("{file}{message}")));
     let mut cells = Cells::new(0);
@@ -226,12 +233,13 @@ fn header(records: &mut Records, options: &ReadOptions) -> Result<Vec<String>> {
         records.restore(checkpoint);
         let made_up = (1..=fields.len()).map(|number| format!("column_{number}")).collect();
         let names = options.csv.columns.clone().unwrap_or(made_up);
-        return check_names(&file, names, fields.len());
+        return Ok((check_names(&file, names, fields.len())?, None));
     }
     if let Some(names) = &options.csv.columns {
-        return check_names(&file, names.clone(), fields.len());
+        return Ok((check_names(&file, names.clone(), fields.len())?, None));
     }
     let mut names = Vec::with_capacity(fields.len());
+    let mut seen = HashSet::new();
     for (index, field) in fields.into_iter().enumerate() {
         match String::from_utf8(field) {
             Ok(name) if name.is_empty() => {
@@ -240,7 +248,12 @@ fn header(records: &mut Records, options: &ReadOptions) -> Result<Vec<String>> {
                     record.line,
                     index + 1
                 );
-                return refuse(ErrorKind::InvalidConfig, message);
+                return refuse(ErrorKind::Io, message);
+            }
+            Ok(name) if !seen.insert(name.clone()) => {
+                let message =
+                    format!(" has two columns named {name}: rename one, or name all columns yourself");
+                return refuse(ErrorKind::Io, message);
             }
             Ok(name) => names.push(name),
             Err(error) => {
@@ -250,24 +263,23 @@ fn header(records: &mut Records, options: &ReadOptions) -> Result<Vec<String>> {
             }
         }
     }
-    let count = names.len();
-    check_names(&file, names, count)
+    Ok((names, Some(record.line)))
 }
 
+/// Holds names that options give, or that are made up, against the file's number of columns.
 fn check_names(file: &str, names: Vec<String>, fields: usize) -> Result<Vec<String>> {
     let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
     if names.len() != fields {
-        return refuse(format!("{file} has {fields} columns, and {} names were given for them", names.len()));
+        let plural = if fields == 1 { "" } else { "s" };
+        return refuse(format!("{file} has {fields} column{plural}, and {} were named for it", names.len()));
     }
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     for name in &names {
         if name.is_empty() {
             return refuse(format!("{file}: a column was given an empty name"));
         }
         if !seen.insert(name) {
-            return refuse(format!(
-                "{file} has two columns named {name}: rename one, or name all columns yourself"
-            ));
+            return refuse(format!("{file}: two columns were given the name {name}"));
         }
     }
     Ok(names)

@@ -4,7 +4,6 @@ use barge_core::ErrorKind;
 use csv_core::ReadRecordResult;
 
 use super::quotes::{self, Trouble};
-use crate::source::RejectedLine;
 use crate::text::cells::Cells;
 use crate::window::Window;
 
@@ -144,7 +143,7 @@ impl Records {
 
     /// How much of a row too large stays in memory.
     fn kept_bytes(&self) -> usize {
-        self.window.row_bytes_max().min(RejectedLine::RAW_BYTES_MAX) + 1
+        self.window.rejected_bytes_max() + 1
     }
 
     /// The quote that is open where a record passes the limit.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::source::RejectedLine;
 use crate::window::Window;
 
 pub(super) struct Lines {
@@ -83,7 +82,7 @@ impl Lines {
 
     fn any(&mut self) -> Option<Line> {
         let (raw_start, line, max) = (self.window.pos, self.line, self.window.row_bytes_max());
-        let kept = raw_start + max.min(RejectedLine::RAW_BYTES_MAX) + 1;
+        let kept = raw_start + self.window.rejected_bytes_max() + 1;
         let mut too_large = false;
         loop {
             let found = memchr::memchr(b'\n', self.window.ahead());
@@ -122,7 +121,7 @@ impl Lines {
     /// The end of a line without its carriage return; of one too large, the end of what is kept.
     fn trimmed(&self, raw_start: usize, raw_end: usize, too_large: bool) -> usize {
         if too_large {
-            let kept = self.window.row_bytes_max().min(RejectedLine::RAW_BYTES_MAX) + 1;
+            let kept = self.window.rejected_bytes_max() + 1;
             return raw_end.min(raw_start + kept);
         }
         raw_end - usize::from(self.window.bytes()[raw_start..raw_end].ends_with(b"\r"))

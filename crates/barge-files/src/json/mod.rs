@@ -14,7 +14,7 @@ use barge_core::{Error, ErrorKind, Result};
 
 use crate::options::ReadOptions;
 use crate::source::{Chunk, DeadLetter, RejectedLine};
-use crate::text::batch::{Columns, Fault};
+use crate::text::batch::{Columns, Fault, Waiting};
 use crate::text::cells::{Cells, Place};
 use crate::text::convert::Syntax;
 use crate::text::kind::{check_asked, told_columns};
@@ -31,7 +31,7 @@ pub(crate) struct JsonReader {
     cells: Cells,
     /// Rows of `cells` given out already.
     given: usize,
-    rejected: Vec<RejectedLine>,
+    rejected: Waiting,
     /// Rows met so far, rejected ones included.
     rows: u64,
     letters: Option<Letters>,
@@ -47,7 +47,7 @@ impl JsonReader {
             columns: Columns { columns: Vec::new(), schema: Arc::new(Schema::empty()) },
             cells: Cells::new(0),
             given: 0,
-            rejected: Vec::new(),
+            rejected: Waiting::default(),
             rows: 0,
             letters: None,
             options: options.clone(),
@@ -99,10 +99,9 @@ impl JsonReader {
         let rows = self.given..(self.given + self.options.batch_rows).min(self.cells.rows());
         self.given = rows.end;
         let window = self.lines.window();
-        let mut chunk = self.columns.chunk(window.name(), &self.cells, rows, window.bytes(), Syntax::Json)?;
+        let mut chunk = self.columns.chunk(window, &self.cells, rows, Syntax::Json)?;
         chunk.dead_letter = self.dead_letter().cloned();
-        chunk.rejected.append(&mut self.rejected);
-        chunk.rejected.sort_by_key(|rejected| rejected.row);
+        self.rejected.join(&mut chunk);
         Ok(Some(chunk))
     }
 
@@ -152,7 +151,7 @@ impl JsonReader {
     fn is_full(&self, rows: usize) -> bool {
         self.cells.rows() >= rows
             || self.cells.bytes() >= self.options.batch_bytes
-            || self.rejected.len() >= rows
+            || self.rejected.is_full(rows, self.options.batch_bytes)
     }
 
     /// Reads objects until there are so many, or the bytes' limit is reached, or the file ends.
@@ -176,7 +175,7 @@ impl JsonReader {
         let Some(letters) = &mut self.letters else { return Ok(()) };
         while self.cells.rows() < self.options.batch_rows
             && self.cells.bytes() < self.options.batch_bytes
-            && self.rejected.len() < self.options.batch_rows
+            && !self.rejected.is_full(self.options.batch_rows, self.options.batch_bytes)
         {
             let Some(line) = self.lines.next() else { break };
             let letter = self.lines.text(&line).and_then(Letter::parse);
@@ -198,7 +197,7 @@ impl JsonReader {
             };
             self.rows += 1;
             let fault = place(&line, self.rows, pushed, &mut self.cells, &self.lines);
-            self.rejected.extend(fault);
+            fault.into_iter().for_each(|line| self.rejected.push(line));
         }
         self.cells.finish();
         self.columns = letters.columns(self.keys.names(), &self.cells);
@@ -207,7 +206,7 @@ impl JsonReader {
 
     fn account(&mut self, line: &Line, pushed: Result<(), String>) {
         let fault = place(line, self.rows, pushed, &mut self.cells, &self.lines);
-        self.rejected.extend(fault);
+        fault.into_iter().for_each(|line| self.rejected.push(line));
     }
 }
 
@@ -228,7 +227,7 @@ fn place(
         Err(reason) => {
             let kind = if line.too_large { ErrorKind::TooLarge } else { ErrorKind::InvalidValue };
             let raw = &lines.window().bytes()[line.raw_start..line.raw_end];
-            Some(Fault { column: None, kind, reason: &reason }.reject(lines.name(), line.line, row, raw))
+            Some(Fault { column: None, kind, reason: &reason }.reject(lines.window(), line.line, row, raw))
         }
     }
 }

@@ -92,7 +92,7 @@ impl NativeReader {
         let mut names = HashSet::new();
         if let Some(field) = schema.fields().iter().find(|field| !names.insert(field.name().as_str())) {
             let message = format!("{name} has two columns named {}: rename one", field.name());
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
+            return Err(Error::new(ErrorKind::Io, message));
         }
         let plain = Plain::new(&name, &schema)?;
         Ok(NativeReader { name, format, batches, plain, batch_rows, rest: None, rows: 0, extent })
@@ -119,6 +119,7 @@ impl NativeReader {
                 row,
                 column: Some(column),
                 raw: String::new(),
+                is_whole: false,
                 values: Vec::new(),
                 error,
             }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, TimeUnit};
 use barge_core::{Error, ErrorKind, Result};
 
+use crate::names::suggestion;
 use crate::options::ReadOptions;
 
 pub(crate) const EXTENSION_NAME: &str = "ARROW:extension:name";
@@ -184,7 +185,8 @@ impl Column {
 pub(crate) fn check_asked(file: &str, names: &[String], options: &ReadOptions) -> Result<()> {
     let mut asked = options.text_columns.iter().chain(options.types.iter().map(|(name, _)| name));
     let Some(name) = asked.find(|name| !names.contains(name)) else { return Ok(()) };
-    let message = format!("{file} has no column {name}; its columns are {}", names.join(", "));
+    let near = suggestion(name, names.iter().map(String::as_str));
+    let message = format!("{file} has no column {name}{near}; its columns are {}", names.join(", "));
     Err(Error::new(ErrorKind::InvalidConfig, message))
 }
 

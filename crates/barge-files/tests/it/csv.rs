@@ -289,10 +289,13 @@ fn headers() {
     let outcome = read_with("n.csv", "a,a\n1,2\n", &named(&["x", "y"])).unwrap();
     assert_eq!(outcome.types, ["x: Int64", "y: Int64"]);
     let error = read_with("n.csv", "a,a\n1,2\n", &named(&["x"])).err().unwrap();
-    assert_eq!(error.to_string(), "n.csv has 2 columns, and 1 names were given for them");
+    assert_eq!(error.to_string(), "n.csv has 2 columns, and 1 were named for it");
     let options = ReadOptions { text_columns: vec!["z".into()], ..ReadOptions::default() };
     let error = read_with("n.csv", "a,b\n1,2\n", &options).err().unwrap();
     assert_eq!(error.to_string(), "n.csv has no column z; its columns are a, b");
+    let options = ReadOptions { text_columns: vec!["nmae".into()], ..ReadOptions::default() };
+    let error = read_with("n.csv", "id,name\n1,2\n", &options).err().unwrap();
+    assert_eq!(error.to_string(), "n.csv has no column nmae; did you mean name?; its columns are id, name");
 }
 
 #[test]
@@ -305,6 +308,25 @@ fn delimiters_and_dialects() {
     let csv = CsvOptions { delimiter: Some(b'"'), ..CsvOptions::default() };
     let error = read_with("a.csv", "a", &ReadOptions { csv, ..ReadOptions::default() }).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+}
+
+#[test]
+fn rejected_lines_are_kept_whole_where_that_is_asked_for() {
+    let long = "x".repeat(10_000);
+    let content = format!("id,name\n1,a\nbad,{long}\n{long}\n2,b\nbad,{}\n", "x".repeat(30_000));
+    let cut = read("a.csv", &content).rejected;
+    assert!(cut.iter().all(|line| !line.is_whole && line.values.is_empty() && line.raw.len() <= 4096));
+    let options = ReadOptions {
+        rejected_bytes_max: 1 << 20,
+        row_bytes_max: 20_000,
+        sample_rows: 1,
+        ..ReadOptions::default()
+    };
+    let whole = read_with("a.csv", &content, &options).unwrap().rejected;
+    assert_eq!(whole[0].values[1], ("name".into(), Some(long.clone())));
+    assert_eq!((&whole[1].raw, whole[1].is_whole), (&long, true));
+    // Larger than a row may be: not even then.
+    assert!(!whole[2].is_whole && whole[2].raw.ends_with('…') && whole[2].raw.len() <= 20_000);
 }
 
 #[test]

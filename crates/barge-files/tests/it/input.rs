@@ -80,6 +80,18 @@ fn truncated_compression_is_told_after_the_rows_before_it() {
 }
 
 #[test]
+fn data_after_a_gzip_stream_is_told_as_such() {
+    for junk in [&b"x"[..], b"\0", b"id,text\n1,and more text than a gzip header has\n"] {
+        let message = failure("j.csv.gz", [&gzip(csv(10).as_bytes())[..], junk].concat());
+        assert_eq!(
+            message,
+            "j.csv.gz has data after the end of its gzip stream that is not gzip: remove that, or compress all of it \
+             (10 rows were read before)"
+        );
+    }
+}
+
+#[test]
 fn damaged_compression() {
     let mut bytes = gzip(csv(100_000).as_bytes());
     let middle = bytes.len() / 2;
