@@ -1,6 +1,6 @@
 //! Which rows of a flush name the same key, as the database compares keys.
 
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
@@ -84,7 +84,7 @@ async fn number_keys(store: &dyn Store, parts: &[&Part]) -> Result<Option<(Vec<V
         .any(|&index| target.described(index).is_some_and(|column| column.equality == KeyEquality::Database));
     let (ids, distinct) = if ask {
         let ids = store.key_groups(target, &keys).await?;
-        compact(ids)
+        numbered(&ids)
     } else {
         number_rows(keys.columns())?
     };
@@ -137,9 +137,9 @@ pub(crate) fn number_rows(columns: &[ArrayRef]) -> Result<(Vec<u32>, usize)> {
     let rows = columns[0].len();
     if let [column] = columns
         && let Some(values) = column.as_primitive_opt::<Int64Type>()
-        && values.values().is_sorted_by(|a, b| a < b)
+        && values.null_count() == 0
     {
-        return Ok(((0..rows as u32).collect(), rows));
+        return Ok(number_integers(values.values()));
     }
     let fields = columns.iter().map(|column| SortField::new(column.data_type().clone())).collect();
     let encoded = RowConverter::new(fields)?.convert_columns(columns)?;
@@ -160,13 +160,21 @@ pub(crate) fn number_rows(columns: &[ArrayRef]) -> Result<(Vec<u32>, usize)> {
     Ok((ids, distinct as usize))
 }
 
-/// Numbers from 0 without gaps for numbers with gaps.
-fn compact(ids: Vec<u32>) -> (Vec<u32>, usize) {
-    let mut numbers = hashbrown::HashMap::new();
-    let ids = ids.into_iter().map(|id| {
+/// The same for one column of integers: the commonest key.
+fn number_integers(values: &[i64]) -> (Vec<u32>, usize) {
+    match values.is_sorted_by(|a, b| a < b) {
+        true => ((0..values.len() as u32).collect(), values.len()),
+        false => numbered(values),
+    }
+}
+
+/// Numbers from 0 without gaps: one for each value there is.
+fn numbered<T: Copy + Eq + Hash>(values: &[T]) -> (Vec<u32>, usize) {
+    let mut numbers = hashbrown::HashMap::with_capacity(values.len());
+    let ids = values.iter().map(|value| {
         let next = numbers.len() as u32;
-        *numbers.entry(id).or_insert(next)
+        *numbers.entry(*value).or_insert(next)
     });
-    let ids: Vec<u32> = ids.collect();
+    let ids = ids.collect();
     (ids, numbers.len())
 }
