@@ -34,8 +34,18 @@ impl Connection {
         Ok(tables)
     }
 
-    /// A table or view as it is in the database.
-    pub(crate) fn describe(&self, name: &TableName) -> Result<Description> {
+    /// A table or view as it is in the database: of one moment, though it takes a dozen queries.
+    pub(crate) fn describe(&mut self, name: &TableName) -> Result<Description> {
+        if self.in_transaction() {
+            return self.describe_now(name);
+        }
+        self.run("BEGIN")?;
+        let description = self.describe_now(name);
+        self.roll_back();
+        description
+    }
+
+    fn describe_now(&self, name: &TableName) -> Result<Description> {
         let found = self
             .inner
             .query_row(
@@ -285,7 +295,7 @@ impl Connection {
         read: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Vec<T>> {
         let rows = || -> rusqlite::Result<Vec<T>> {
-            let mut statement = self.inner.prepare(sql)?;
+            let mut statement = self.inner.prepare_cached(sql)?;
             statement.query_map(params, read)?.collect()
         };
         rows().map_err(|error| self.rusqlite_error(error))
