@@ -116,15 +116,17 @@ async fn a_cascading_delete_keeps_its_place() {
     assert!(store.rows("orders").is_empty());
 }
 
+/// A row under a key that may be spelled in several ways.
+#[derive(Record)]
+#[record(table = "words")]
+struct Word {
+    #[record(key)]
+    word: &'static str,
+    count: i64,
+}
+
 #[tokio::test]
 async fn keys_are_equal_where_the_database_says_so() {
-    #[derive(Record)]
-    #[record(table = "words")]
-    struct Word {
-        #[record(key)]
-        word: &'static str,
-        count: i64,
-    }
     let store = MemoryStore::new();
     store.create(MemoryTable::new(Word::table()).ignore_case("word")).unwrap();
     let db = Database::new(store.clone());
@@ -171,13 +173,6 @@ async fn created_at_is_the_first_ones_when_upserts_coalesce() {
 /// A row with another spelling of a key took the place of the first one, and its key with it.
 #[tokio::test]
 async fn coalesced_rows_spell_their_key_as_the_first_did() {
-    #[derive(Record)]
-    #[record(table = "words")]
-    struct Word {
-        #[record(key)]
-        word: &'static str,
-        count: i64,
-    }
     let store = MemoryStore::new();
     store.create(MemoryTable::new(Word::table()).ignore_case("word")).unwrap();
     let writer = one_flush(&Database::new(store.clone()));
