@@ -5,12 +5,14 @@
 //! - [`MemoryStore`]: a correct store in memory, with constraints, for tests of the engine under a paused clock.
 //! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
 //! - [`FaultStore`]: any store, with failures injected from a printed seed.
+//! - [`servers`]: throw-away servers, and a proxy that cuts and delays what goes to them.
 
 pub mod conformance;
 mod fault;
 pub mod flushes;
 mod memory;
 mod null;
+pub mod servers;
 mod value;
 
 pub use fault::{Effect, Fault, FaultPlan, FaultStore, Point};

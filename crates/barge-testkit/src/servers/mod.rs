@@ -1,0 +1,14 @@
+//! Throw-away servers for tests. Nothing here touches a server that it did not start, unless the environment names one.
+//!
+//! - [`postgres`]: one PostgreSQL for a whole test run, with a fresh database for each test that asks.
+//!
+//! Every server listens on the loopback address alone, lives in a directory of its own under the system's temporary
+//! folder, and ends with the processes that use it, however they end: see `keeper.rs`. Starting blocks the calling
+//! thread, also inside an asynchronous test; no runtime of the caller is used, so a paused clock does no harm.
+
+mod keeper;
+mod place;
+mod port;
+mod postgres;
+
+pub use postgres::{PostgresServer, TestDatabase, postgres};
