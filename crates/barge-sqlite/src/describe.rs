@@ -102,6 +102,7 @@ impl Connection {
         Ok(Description {
             name: canonical,
             kind,
+            partitioned: false,
             foreign_keys: self.foreign_keys(&schema, &table)?,
             referenced_by: self.references(&schema, &table, &key)?,
             triggers: self.triggers(&schema, &table)?,

@@ -175,6 +175,7 @@ fn describe(table: &Table) -> Description {
     Description {
         name: table.name().clone(),
         kind: TableKind::Table,
+        partitioned: false,
         columns: columns.collect(),
         unique: if key.is_empty() { Vec::new() } else { vec![unique] },
         key,

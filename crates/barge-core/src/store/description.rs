@@ -45,6 +45,8 @@ pub struct DescribedColumn {
     pub name: String,
     /// The type as the database writes it; may be empty on SQLite.
     pub declared_type: String,
+    /// The built-in type that values have, where the declared type is one a user made: a domain's own, or `enum`.
+    pub base_type: Option<String>,
     /// The Arrow type in which it is best read.
     pub data_type: DataType,
     /// Whether it may hold NULL.
@@ -67,6 +69,7 @@ impl DescribedColumn {
         DescribedColumn {
             name: name.into(),
             declared_type: declared_type.into(),
+            base_type: None,
             data_type,
             nullable: true,
             default: None,
@@ -85,7 +88,7 @@ pub struct UniqueKey {
     pub name: String,
     /// Its columns; `None` for an expression.
     pub columns: Vec<Option<String>>,
-    /// Whether it covers only some rows (`WHERE …`), so that it can't decide an upsert.
+    /// Whether it can't decide an upsert: it covers only some rows (`WHERE …`), or is checked later (DEFERRABLE).
     pub partial: bool,
 }
 
@@ -126,6 +129,8 @@ pub struct Description {
     pub name: TableName,
     /// Table, view or foreign table.
     pub kind: TableKind,
+    /// Whether its rows live in partitions.
+    pub partitioned: bool,
     /// Its columns, in order.
     pub columns: Vec<DescribedColumn>,
     /// The primary key's columns, in the key's order; empty where there is none.

@@ -264,19 +264,36 @@ pub(super) fn failure<T: std::fmt::Debug>(result: Result<T, impl Into<Error>>) -
 
 /// The statements that create a table with constraints, for a store that runs SQL.
 pub fn ddl(dialect: Dialect, table: &Table, constraints: &Constraints) -> Vec<String> {
-    assert_eq!(dialect, Dialect::Sqlite, "the suite has no DDL for {dialect:?} yet");
+    let column = match dialect {
+        Dialect::Sqlite => sqlite_column,
+        Dialect::Postgres => postgres_column,
+        other => panic!("the suite has no DDL for {other:?} yet"),
+    };
     let name = table.name().quoted();
-    let mut parts: Vec<String> =
-        table.columns().iter().map(|column| sqlite_column(column, constraints)).collect();
+    let mut parts: Vec<String> = table.columns().iter().map(|of| column(of, constraints)).collect();
     let key: Vec<&Column> = table.columns().iter().filter(|column| column.is_key()).collect();
-    if !key.is_empty() && !constraints.keyless && key[0].role != Role::GeneratedKey {
+    let is_rowid = |column: &Column| dialect == Dialect::Sqlite && column.role == Role::GeneratedKey;
+    if !key.is_empty() && !constraints.keyless && !is_rowid(key[0]) {
         parts.push(format!("PRIMARY KEY ({})", list(key.iter().map(|column| column.name()))));
     }
+    parts.extend(constraint_clauses(constraints));
+    let mut statements = vec![format!("CREATE TABLE {name} ({})", parts.join(", "))];
+    for (column, least) in &constraints.keep_out_below {
+        statements.extend(match dialect {
+            Dialect::Sqlite => sqlite_triggers(table, column, *least),
+            _ => postgres_triggers(table, column, *least),
+        });
+    }
+    statements
+}
+
+fn constraint_clauses(constraints: &Constraints) -> Vec<String> {
+    let mut clauses = Vec::new();
     for unique in &constraints.unique {
-        parts.push(format!("UNIQUE ({})", list(unique)));
+        clauses.push(format!("UNIQUE ({})", list(unique)));
     }
     for (column, least) in &constraints.at_least {
-        parts.push(format!(
+        clauses.push(format!(
             "CONSTRAINT {} CHECK ({} >= {least})",
             quote(&format!("{column}_least")),
             quote(column)
@@ -288,7 +305,7 @@ pub fn ddl(dialect: Dialect, table: &Table, constraints: &Constraints) -> Vec<St
             Action::Cascade => "CASCADE",
             Action::Set => "SET NULL",
         };
-        parts.push(format!(
+        clauses.push(format!(
             "FOREIGN KEY ({}) REFERENCES {} ({}) ON DELETE {} ON UPDATE {}",
             list(&foreign_key.columns),
             foreign_key.parent.quoted(),
@@ -297,18 +314,72 @@ pub fn ddl(dialect: Dialect, table: &Table, constraints: &Constraints) -> Vec<St
             action(foreign_key.on_update),
         ));
     }
-    let mut statements = vec![format!("CREATE TABLE {name} ({})", parts.join(", "))];
-    for (column, least) in &constraints.keep_out_below {
-        for event in ["INSERT", "UPDATE"] {
-            let trigger = quote(&format!("{}_{column}_{event}", table.name().name()));
-            statements.push(format!(
-                "CREATE TRIGGER {trigger} BEFORE {event} ON {name} WHEN NEW.{} < {least} \
-                 BEGIN SELECT RAISE(IGNORE); END",
-                quote(column),
-            ));
-        }
+    clauses
+}
+
+/// Triggers that keep out new and changed rows below a number.
+fn sqlite_triggers(table: &Table, column: &str, least: i64) -> Vec<String> {
+    let trigger = |event: &str| {
+        format!(
+            "CREATE TRIGGER {} BEFORE {event} ON {} WHEN NEW.{} < {least} BEGIN SELECT RAISE(IGNORE); END",
+            quote(&format!("{}_{column}_{event}", table.name().name())),
+            table.name().quoted(),
+            quote(column),
+        )
+    };
+    ["INSERT", "UPDATE"].map(trigger).to_vec()
+}
+
+/// The same in PostgreSQL.
+fn postgres_triggers(table: &Table, column: &str, least: i64) -> Vec<String> {
+    let name = quote(&format!("{}_{column}", table.name().name()));
+    vec![
+        format!("CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'"),
+        format!(
+            "CREATE TRIGGER {name} BEFORE INSERT OR UPDATE ON {} FOR EACH ROW WHEN (NEW.{} < {least}) \
+             EXECUTE FUNCTION {name}()",
+            table.name().quoted(),
+            quote(column),
+        ),
+    ]
+}
+
+fn default_clause(column: &Column, constraints: &Constraints) -> String {
+    let Some((_, value)) = constraints.defaults.iter().find(|(name, _)| name == column.name()) else {
+        return String::new();
+    };
+    let value = match value {
+        Value::Int(value) => value.to_string(),
+        Value::Float(Float(value)) => format!("{value:?}"),
+        Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
+        other => panic!("no default of {other:?}"),
+    };
+    format!(" DEFAULT {value}")
+}
+
+fn postgres_column(column: &Column, constraints: &Constraints) -> String {
+    let mut data_type = match column.field.data_type() {
+        DataType::Boolean => "boolean",
+        DataType::Int16 => "smallint",
+        DataType::Int32 => "integer",
+        data_type if data_type.is_integer() => "bigint",
+        DataType::Float32 => "real",
+        DataType::Float64 => "double precision",
+        DataType::Binary => "bytea",
+        DataType::Date32 => "date",
+        DataType::Utf8 => "text",
+        other => panic!("the suite has no column of {other} in PostgreSQL"),
+    };
+    if constraints.ignore_case.iter().any(|name| name == column.name()) {
+        data_type = "citext";
     }
-    statements
+    let mut text = format!("{} {data_type}", quote(column.name()));
+    if column.role == Role::GeneratedKey && !constraints.keyless {
+        text.push_str(" GENERATED BY DEFAULT AS IDENTITY");
+    } else if !column.field.is_nullable() {
+        text.push_str(" NOT NULL");
+    }
+    text + &default_clause(column, constraints)
 }
 
 fn list(names: impl IntoIterator<Item = impl AsRef<str>>) -> String {
@@ -330,15 +401,7 @@ fn sqlite_column(column: &Column, constraints: &Constraints) -> String {
     if !column.field.is_nullable() {
         text.push_str(" NOT NULL");
     }
-    if let Some((_, value)) = constraints.defaults.iter().find(|(name, _)| name == column.name()) {
-        let value = match value {
-            Value::Int(value) => value.to_string(),
-            Value::Float(Float(value)) => format!("{value:?}"),
-            Value::Text(text) => format!("'{}'", text.replace('\'', "''")),
-            other => panic!("no default of {other:?}"),
-        };
-        text.push_str(&format!(" DEFAULT {value}"));
-    }
+    text.push_str(&default_clause(column, constraints));
     if constraints.ignore_case.iter().any(|name| name == column.name()) {
         text.push_str(" COLLATE NOCASE");
     }

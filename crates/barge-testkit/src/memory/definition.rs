@@ -228,6 +228,7 @@ impl MemoryTable {
         Description {
             name: self.name.clone(),
             kind: TableKind::Table,
+            partitioned: false,
             columns: self.columns.iter().map(MemoryColumn::describe).collect(),
             key: self.key.clone(),
             unique: unique.collect(),

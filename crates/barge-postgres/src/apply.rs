@@ -1,0 +1,257 @@
+//! Steps a batch at a time: one statement, or COPY.
+
+use arrow::array::{Array, Int64Array};
+use barge_core::Result;
+use barge_core::store::{Applied, Operation, Outcome, Step, TableKind, Target};
+use bytes::BytesMut;
+use futures::SinkExt;
+use tokio_postgres::{CopyInSink, Row, Statement};
+
+use crate::batch::Batch;
+use crate::encode::{COPY_HEADER, COPY_TRAILER, copy_rows};
+use crate::error::error_of;
+use crate::pool::Connection;
+use crate::types::PgType;
+use crate::statements::{Plan, Rows, Source};
+
+/// From so many rows on COPY is faster than INSERT: below it its further round trip costs more than it saves.
+const COPY_ROWS: usize = 200;
+/// From so many bytes on a batch goes through a temporary table: an array of this size is held several times over by the server.
+const TABLE_BYTES: usize = 32 << 20;
+/// Bytes in a message of COPY.
+const MESSAGE_BYTES: usize = 128 << 10;
+
+/// A step made ready: its statement's text, its values in the database's types.
+pub(crate) struct Prepared<'a> {
+    pub(crate) plan: Plan<'a>,
+    pub(crate) batch: Batch,
+    pub(crate) outcomes: bool,
+    pub(crate) way: Way,
+}
+
+/// How a step is sent.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Way {
+    /// As COPY, without the column at this place.
+    Copy(Option<usize>),
+    /// A statement that says only how many rows it changed.
+    Count,
+    /// A statement that gives the ordinals of the rows it changed.
+    Ordinals,
+    /// A statement that gives each row's drawn key.
+    Drawn(usize),
+    /// Upserts where nobody can tell inserted rows from updated ones: update, then insert what was not there.
+    UpdateThenInsert,
+}
+
+impl<'a> Prepared<'a> {
+    pub(crate) fn new(step: &'a Step) -> Result<Self> {
+        let plan = Plan::new(&step.target);
+        let fields = step.target.columns.iter().map(|column| &*column.field);
+        let batch = Batch::new(&step.batch, fields.zip(plan.types.iter().cloned()))?;
+        let way = way(&plan, &batch, step.outcomes);
+        Ok(Prepared { plan, batch, outcomes: step.outcomes, way })
+    }
+
+    /// The same for some of its rows.
+    pub(crate) fn of_rows(&self, rows: &[u32]) -> Result<Prepared<'a>> {
+        let batch = self.batch.select(rows)?;
+        Ok(Prepared { plan: self.plan.clone(), batch, outcomes: self.outcomes, way: self.way.clone() })
+    }
+
+    /// Sees to it that its statement can be sent behind others without being prepared first.
+    pub(crate) async fn prepare(&self, connection: &Connection) -> Result<()> {
+        let types: Vec<_> = self.plan.types.iter().map(PgType::parameter_array_type).collect();
+        connection.prepare(&self.sql(Rows::Sorted), &types).await
+    }
+
+    /// Whether what the step did is known before it is done, if it is done at all.
+    pub(crate) fn is_foreseen(&self) -> bool {
+        is_plain(self.plan.target)
+            && self.plan.target.operation == Operation::Insert
+            && matches!(self.way, Way::Copy(_) | Way::Count)
+    }
+
+    /// What an insert of every row is.
+    pub(crate) fn foreseen(&self) -> Applied {
+        self.counted(self.batch.rows as u64)
+    }
+
+    /// Whether its one statement can be sent among others.
+    pub(crate) fn is_one_statement(&self) -> bool {
+        is_plain(self.plan.target)
+            && matches!(self.way, Way::Count | Way::Ordinals | Way::Drawn(_))
+            && !self.wants_table()
+    }
+
+    /// Whether the batch should go into a temporary table first.
+    pub(crate) fn wants_table(&self) -> bool {
+        !matches!(self.way, Way::Copy(_)) && self.batch.copies() && self.batch.bytes() > TABLE_BYTES
+    }
+
+    /// The text of its one statement.
+    pub(crate) fn sql(&self, rows: Rows) -> String {
+        match self.way {
+            Way::Drawn(place) => self.plan.insert_drawn(place, rows),
+            Way::Ordinals => self.plan.write_with_outcomes(rows),
+            Way::Copy(_) | Way::Count | Way::UpdateThenInsert => self.plan.write(rows),
+        }
+    }
+
+    /// Runs its one statement.
+    pub(crate) async fn run(&self, connection: &Connection, rows: Rows) -> Result<Applied> {
+        let sql = self.sql(rows);
+        let parameters = self.batch.parameters();
+        let bound = match self.plan.source {
+            Source::Arrays => parameters.bind(),
+            Source::Table(_) => Vec::new(),
+        };
+        match self.way {
+            Way::Ordinals => self.told(&connection.query(&sql, &bound).await?),
+            Way::Drawn(_) => self.drawn(&connection.query(&sql, &bound).await?),
+            _ => Ok(self.counted(connection.execute(&sql, &bound).await?)),
+        }
+    }
+
+    /// Sends the rows by COPY.
+    pub(crate) async fn copy(&self, connection: &Connection, statement: &Statement) -> Result<Applied> {
+        let mut sink = self.copy_data(connection, statement).await?;
+        Ok(self.counted(sink.as_mut().finish().await.map_err(error_of)?))
+    }
+
+    /// Sends all rows by COPY, but not their end.
+    pub(crate) async fn copy_data(
+        &self,
+        connection: &Connection,
+        statement: &Statement,
+    ) -> Result<std::pin::Pin<Box<CopyInSink<bytes::Bytes>>>> {
+        let left_out = match self.way {
+            Way::Copy(left_out) => left_out,
+            _ => None,
+        };
+        let columns = self.batch.columns.iter().enumerate();
+        let columns = columns.filter(|(index, _)| Some(*index) != left_out).map(|(_, column)| column.clone());
+        copy_in(connection, statement, &columns.collect::<Vec<_>>(), self.batch.rows).await
+    }
+
+    fn counted(&self, affected: u64) -> Applied {
+        let all = self.outcomes && affected == self.batch.rows as u64;
+        Applied {
+            affected,
+            outcomes: all.then(|| vec![written(self.plan.target.operation, true); self.batch.rows]),
+            generated: None,
+            statements: 1,
+        }
+    }
+
+    /// Rows of ordinals, and whether the row is new.
+    fn told(&self, rows: &[Row]) -> Result<Applied> {
+        let operation = self.plan.target.operation;
+        let missing = match operation {
+            Operation::Update | Operation::Delete => Outcome::NotFound,
+            _ => Outcome::Unchanged,
+        };
+        let mut outcomes = vec![missing; self.batch.rows];
+        for row in rows {
+            let (ordinal, inserted): (i64, bool) =
+                (row.try_get(0).map_err(error_of)?, row.try_get(1).map_err(error_of)?);
+            if let Some(outcome) = usize::try_from(ordinal).ok().and_then(|row| outcomes.get_mut(row)) {
+                *outcome = written(operation, inserted);
+            }
+        }
+        Ok(Applied { affected: rows.len() as u64, outcomes: Some(outcomes), generated: None, statements: 1 })
+    }
+
+    /// Rows of ordinals, keys, and whether the row is there.
+    fn drawn(&self, rows: &[Row]) -> Result<Applied> {
+        let mut keys: Vec<Option<i64>> = vec![None; self.batch.rows];
+        for row in rows {
+            let (ordinal, key, there): (i64, i64, bool) = (
+                row.try_get(0).map_err(error_of)?,
+                row.try_get(1).map_err(error_of)?,
+                row.try_get(2).map_err(error_of)?,
+            );
+            if let Some(slot) = usize::try_from(ordinal).ok().and_then(|row| keys.get_mut(row)) {
+                *slot = there.then_some(key);
+            }
+        }
+        let outcome = |key: &Option<i64>| key.map_or(Outcome::Unchanged, |_| Outcome::Inserted);
+        Ok(Applied {
+            affected: keys.iter().flatten().count() as u64,
+            outcomes: Some(keys.iter().map(outcome).collect()),
+            generated: Some(Int64Array::from_iter(keys)),
+            statements: 1,
+        })
+    }
+}
+
+/// Sends columns by COPY, but not their end. Dropped, the COPY fails and leaves nothing.
+pub(crate) async fn copy_in(
+    connection: &Connection,
+    statement: &Statement,
+    columns: &[(arrow::array::ArrayRef, PgType)],
+    rows: usize,
+) -> Result<std::pin::Pin<Box<CopyInSink<bytes::Bytes>>>> {
+    let sink = connection.client().copy_in(statement).await.map_err(error_of)?;
+    let mut sink = Box::pin(sink);
+    let mut buffer = BytesMut::with_capacity(MESSAGE_BYTES + (MESSAGE_BYTES >> 2));
+    buffer.extend_from_slice(COPY_HEADER);
+    let mut sent = 0;
+    // As many rows as make a message; how many that are, the rows before tell.
+    let mut rows_a_message = 64;
+    while sent < rows {
+        let end = rows.min(sent + rows_a_message);
+        let before = buffer.len();
+        copy_rows(columns, sent..end, &mut buffer);
+        let row_bytes = ((buffer.len() - before) / (end - sent)).max(1);
+        rows_a_message = (MESSAGE_BYTES / row_bytes / 4).max(1);
+        sent = end;
+        if buffer.len() >= MESSAGE_BYTES {
+            sink.send(buffer.split().freeze()).await.map_err(error_of)?;
+            buffer.reserve(MESSAGE_BYTES);
+        }
+    }
+    buffer.extend_from_slice(&COPY_TRAILER);
+    sink.send(buffer.freeze()).await.map_err(error_of)?;
+    Ok(sink)
+}
+
+fn written(operation: Operation, inserted: bool) -> Outcome {
+    match operation {
+        Operation::Delete => Outcome::Deleted,
+        Operation::Update => Outcome::Updated,
+        _ if inserted => Outcome::Inserted,
+        _ => Outcome::Updated,
+    }
+}
+
+/// Whether nothing but the statement itself decides what becomes of a row.
+pub(crate) fn is_plain(target: &Target) -> bool {
+    target.description.kind == TableKind::Table && target.description.triggers.is_empty()
+}
+
+fn way(plan: &Plan<'_>, batch: &Batch, outcomes: bool) -> Way {
+    let target = plan.target;
+    let operation = target.operation;
+    if operation == Operation::Insert {
+        let copies = is_plain(target) && batch.copies() && batch.rows >= COPY_ROWS;
+        return match target.generated() {
+            Some(place) if outcomes => Way::Drawn(place),
+            Some(place) => match batch.columns[place].0.null_count() {
+                0 if copies => Way::Copy(None),
+                nulls if copies && nulls == batch.rows && batch.columns.len() > 1 => Way::Copy(Some(place)),
+                _ => Way::Count,
+            },
+            None if copies => Way::Copy(None),
+            None => Way::Count,
+        };
+    }
+    if !outcomes {
+        return Way::Count;
+    }
+    let sees_versions = !target.description.partitioned && target.description.kind == TableKind::Table;
+    match operation {
+        Operation::Upsert if !sees_versions && target.assigned().next().is_some() => Way::UpdateThenInsert,
+        _ => Way::Ordinals,
+    }
+}

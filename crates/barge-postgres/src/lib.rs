@@ -1,0 +1,24 @@
+//! Barge's PostgreSQL store.
+
+mod apply;
+mod batch;
+mod check;
+mod claim;
+mod ddl;
+mod decode;
+mod describe;
+mod encode;
+mod error;
+mod fit;
+mod options;
+mod pool;
+mod read;
+mod rows;
+mod statements;
+mod store;
+mod tls;
+mod transaction;
+mod types;
+
+pub use options::PostgresOptions;
+pub use store::PostgresStore;

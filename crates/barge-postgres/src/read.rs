@@ -1,0 +1,280 @@
+//! Statements that read: their rows as record batches, as fast as they are asked for.
+
+use std::collections::HashMap;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use barge_core::record::{TableName, quote};
+use barge_core::store::{Description, LookUp, ORDINAL, Query, RecordStream};
+use barge_core::{Error, ErrorKind, Result};
+use futures::{StreamExt, stream};
+use tokio_postgres::{Column, RowStream};
+
+use crate::batch::{Batch, named_relation, relation};
+use crate::decode::Decoder;
+use crate::error::error_of;
+use crate::pool::{Connection, Pool};
+use crate::types::{Kind, PgType};
+
+/// Rows in a batch of a stream.
+const BATCH_ROWS: usize = 4_096;
+
+/// A statement ready to be sent.
+pub(crate) struct Reading {
+    sql: String,
+    batch: Option<Batch>,
+    wanted: Option<SchemaRef>,
+    /// Whether `wanted` says all its columns.
+    columns_are_wanted: bool,
+}
+
+impl Reading {
+    /// A user's statement; `{batch}` in it stands for the batch.
+    pub(crate) fn over(query: &Query) -> Result<Self> {
+        let Some(batch) = &query.batch else {
+            return Ok(Reading { sql: query.sql.clone(), batch: None, wanted: query.schema.clone(), columns_are_wanted: false });
+        };
+        let schema = batch.schema();
+        let fields: Vec<&Field> = schema.fields().iter().map(|field| &**field).collect();
+        let types = fields.iter().map(|field| PgType::for_field(field)).collect::<Result<Vec<_>>>()?;
+        let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
+        let sql = query.sql.replace("{batch}", &named_relation(&types, &names));
+        check_fits(batch, &fields, &types)?;
+        let batch = Batch::new(batch, fields.into_iter().zip(types))?;
+        Ok(Reading { sql, batch: Some(batch), wanted: query.schema.clone(), columns_are_wanted: false })
+    }
+
+    /// Runs it, and collects its rows.
+    pub(crate) async fn collect(&self, connection: &Connection) -> Result<RecordBatch> {
+        let mut rows = self.start(connection).await?;
+        let mut decoder = None;
+        while self.read(&mut rows, &mut decoder, usize::MAX).await? {}
+        self.take(connection, &mut decoder).await
+    }
+
+    async fn start(&self, connection: &Connection) -> Result<Pin<Box<RowStream>>> {
+        let parameters = self.batch.as_ref().map(Batch::parameters);
+        let bound = parameters.as_ref().map(|parameters| parameters.bind()).unwrap_or_default();
+        Ok(Box::pin(connection.stream(&self.sql, &bound).await?))
+    }
+
+    /// Reads rows until there are `rows_max` of them, and says whether there may be more.
+    async fn read(
+        &self,
+        rows: &mut Pin<Box<RowStream>>,
+        decoder: &mut Option<Decoder>,
+        rows_max: usize,
+    ) -> Result<bool> {
+        while decoder.as_ref().map_or(0, Decoder::rows) < rows_max {
+            let Some(row) = rows.next().await else { return Ok(false) };
+            let row = row.map_err(error_of)?;
+            match decoder {
+                Some(decoder) => decoder.append(&row)?,
+                None => decoder.insert(self.decoder(row.columns())?).append(&row)?,
+            }
+        }
+        Ok(true)
+    }
+
+    fn decoder(&self, columns: &[Column]) -> Result<Decoder> {
+        let columns = columns.iter().map(|column| (column.name().to_owned(), column.type_().clone()));
+        Decoder::new(columns.collect(), self.wanted.as_deref())
+    }
+
+    /// The rows read so far. A result without rows doesn't say its columns, so the statement is asked for them.
+    async fn take(&self, connection: &Connection, decoder: &mut Option<Decoder>) -> Result<RecordBatch> {
+        if let Some(decoder) = decoder {
+            return decoder.take();
+        }
+        if let (Some(wanted), true) = (&self.wanted, self.columns_are_wanted) {
+            return Ok(RecordBatch::new_empty(wanted.clone()));
+        }
+        let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
+        let statement = connection.client().prepare_typed(&self.sql, &types).await.map_err(error_of)?;
+        decoder.insert(self.decoder(statement.columns())?).take()
+    }
+
+    /// Runs it on a connection of its own, which is given back at the end; `end` is then sent over it. A stream dropped before ends the
+    /// query.
+    pub(crate) async fn stream(
+        self,
+        pool: Arc<Pool>,
+        connection: Connection,
+        end: Option<&'static str>,
+    ) -> Result<RecordStream> {
+        let mut guard = Guard { pool, connection: Some(connection), end };
+        let rows = match &guard.connection {
+            Some(connection) => self.start(connection).await,
+            None => return Err(crate::error::closed()),
+        };
+        let rows = match rows {
+            Ok(rows) => rows,
+            Err(error) => {
+                guard.finish();
+                return Err(error);
+            }
+        };
+        let state = Some(Streaming { reading: self, guard, rows, decoder: None });
+        let parts = stream::unfold(state, async |state| {
+            let mut state = state?;
+            match state.part().await {
+                Ok((part, true)) => Some((Ok(part), Some(state))),
+                ended => {
+                    state.guard.finish();
+                    Some((ended.map(|(part, _)| part), None))
+                }
+            }
+        });
+        RecordStream::of_parts(Box::pin(parts)).await
+    }
+}
+
+/// A statement whose rows are being read.
+struct Streaming {
+    reading: Reading,
+    guard: Guard,
+    rows: Pin<Box<RowStream>>,
+    decoder: Option<Decoder>,
+}
+
+impl Streaming {
+    /// A batch's worth of rows, and whether there may be more.
+    async fn part(&mut self) -> Result<(RecordBatch, bool)> {
+        let more = self.reading.read(&mut self.rows, &mut self.decoder, BATCH_ROWS).await?;
+        match &self.guard.connection {
+            Some(connection) => Ok((self.reading.take(connection, &mut self.decoder).await?, more)),
+            None => Err(crate::error::closed()),
+        }
+    }
+}
+
+/// A connection while a stream reads from it.
+struct Guard {
+    pool: Arc<Pool>,
+    connection: Option<Connection>,
+    end: Option<&'static str>,
+}
+
+impl Guard {
+    fn finish(&mut self) {
+        if let (Some(connection), Some(end)) = (self.connection.take(), self.end) {
+            connection.send(end);
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            self.pool.abandon(connection);
+        }
+    }
+}
+
+/// A batch's values must survive: a query over other values would answer another question.
+fn check_fits(batch: &RecordBatch, fields: &[&Field], types: &[PgType]) -> Result<()> {
+    for ((array, field), pg_type) in batch.columns().iter().zip(fields).zip(types) {
+        let fitted = crate::fit::fit(array, field, pg_type)?;
+        if let Some((row, message)) = fitted.rejected.into_iter().next() {
+            return Err(Error::new(ErrorKind::InvalidValue, message)
+                .with_column(field.name())
+                .with_row(row as u64));
+        }
+    }
+    Ok(())
+}
+
+/// The types of the tables that look-ups read, so that each is described once.
+#[derive(Default)]
+pub(crate) struct Lookups(Mutex<HashMap<TableName, Arc<Description>>>);
+
+impl Lookups {
+    /// A look-up's statement.
+    pub(crate) async fn reading(&self, connection: &Connection, look_up: &LookUp) -> Result<Reading> {
+        let name = look_up.table.name();
+        let known = self.lock().get(name).cloned();
+        let description = match known {
+            Some(description) => description,
+            None => {
+                let description = Arc::new(connection.describe(name).await?);
+                self.lock().insert(name.clone(), Arc::clone(&description));
+                description
+            }
+        };
+        reading(&description, look_up)
+    }
+
+    /// Forgets what is known of a table.
+    pub(crate) fn forget(&self, name: &TableName) {
+        self.lock().remove(name);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, Arc<Description>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn reading(description: &Description, look_up: &LookUp) -> Result<Reading> {
+    let described = |name: &str| {
+        description.column(name).ok_or_else(|| {
+            Error::new(ErrorKind::MissingColumn, "the table has no such column")
+                .with_table(description.name.to_string())
+                .with_column(name)
+        })
+    };
+    let keys = look_up.keys.schema();
+    let mut types = Vec::with_capacity(keys.fields().len());
+    let mut equal = Vec::with_capacity(keys.fields().len());
+    for (index, field) in keys.fields().iter().enumerate() {
+        let column = described(field.name())?;
+        types.push(PgType::of(column));
+        equal.push(format!("t.{} = b.c{index}", quote(&column.name)));
+    }
+    let mut columns = Vec::with_capacity(look_up.table.columns().len());
+    let mut wanted = vec![Field::new(ORDINAL, DataType::Int64, true)];
+    for column in look_up.table.columns() {
+        let found = described(column.name())?;
+        columns.push(format!(", t.{}{} AS {}", quote(&found.name), read_cast(&PgType::of(found)), quote(column.name())));
+        wanted.push((*column.field).clone().with_nullable(true));
+    }
+    let sql = format!(
+        "SELECT b.{ORDINAL}{} FROM {} AS b JOIN {} AS t ON {}",
+        columns.concat(),
+        relation(&types, 1),
+        description.name.quoted(),
+        equal.join(" AND ")
+    );
+    let fields = keys.fields().iter().map(|field| &**field);
+    let batch = Batch::new(&look_up.keys, fields.zip(types))?;
+    Ok(Reading { sql, batch: Some(batch), wanted: Some(Arc::new(Schema::new(wanted))), columns_are_wanted: true })
+}
+
+/// How a column of a type that the driver doesn't know by heart is read.
+fn read_cast(pg_type: &PgType) -> &'static str {
+    match &pg_type.kind {
+        Kind::Enum | Kind::Other => "::text",
+        Kind::Text if pg_type.sql != "text" => "::text",
+        Kind::Array(item) if matches!(item.kind, Kind::Enum | Kind::Other) => "::text[]",
+        _ => "",
+    }
+}
+
+impl Connection {
+    /// Numbers keys so that two have one number exactly where the database takes them as equal.
+    pub(crate) async fn key_groups(&self, keys: &Batch) -> Result<Vec<u32>> {
+        let types: Vec<PgType> = keys.columns.iter().map(|(_, pg_type)| pg_type.clone()).collect();
+        let order: Vec<String> = (0..types.len()).map(|index| format!("b.c{index}")).collect();
+        let sql = format!(
+            "SELECT dense_rank() OVER (ORDER BY {}) FROM {} AS b ORDER BY b.{ORDINAL}",
+            order.join(", "),
+            relation(&types, 1)
+        );
+        let parameters = keys.parameters();
+        let rows = self.query(&sql, &parameters.bind()).await?;
+        rows.iter()
+            .map(|row| Ok(u32::try_from(row.try_get::<_, i64>(0).map_err(error_of)? - 1).unwrap_or(u32::MAX)))
+            .collect()
+    }
+}

@@ -1,0 +1,284 @@
+//! The statements of the operations, each over a whole batch.
+//!
+//! In them `t` is the table, `b` the batch with its cells `c0`, `c1` … in the order of the target's columns, and `w` what was written,
+//! with the key in `k0`, `k1` …
+
+use std::sync::Arc;
+
+use barge_core::record::quote;
+use barge_core::store::{ForeignKey, ORDINAL, Operation, Target};
+
+use crate::batch::relation;
+use crate::types::PgType;
+
+/// A target with its columns' types: what statements are made of.
+#[derive(Clone)]
+pub(crate) struct Plan<'a> {
+    pub(crate) target: &'a Target,
+    pub(crate) types: Arc<[PgType]>,
+    /// What stands for the batch.
+    pub(crate) source: Source,
+}
+
+/// Where a statement finds its batch.
+#[derive(Clone, PartialEq)]
+pub(crate) enum Source {
+    /// In its parameters.
+    Arrays,
+    /// In a temporary table that COPY filled.
+    Table(String),
+}
+
+/// How the rows of a batch reach the table.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Rows {
+    /// In the batch's order, each told to a sequence, so that after a failure the sequence says which row it was.
+    Traced,
+    /// Sorted by key, so that writers of the same keys wait for each other instead of locking each other out.
+    Sorted,
+}
+
+/// The sequence that remembers the last row.
+pub(crate) const TRACE: &str = "barge_row";
+
+impl<'a> Plan<'a> {
+    pub(crate) fn new(target: &'a Target) -> Self {
+        let types = (0..target.columns.len()).filter_map(|index| target.described(index)).map(PgType::of);
+        Plan { target, types: types.collect(), source: Source::Arrays }
+    }
+
+    /// The batch as a relation.
+    fn batch(&self) -> String {
+        match &self.source {
+            Source::Arrays => relation(&self.types, 1),
+            Source::Table(name) => quote(name),
+        }
+    }
+
+    fn name(&self, index: usize) -> String {
+        quote(self.target.columns[index].name())
+    }
+
+    fn table(&self) -> String {
+        self.target.table().quoted()
+    }
+
+    fn columns(&self) -> impl Iterator<Item = usize> + Clone {
+        0..self.target.columns.len()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = usize> + Clone + '_ {
+        self.target.key.iter().copied()
+    }
+
+    /// `COPY t(…) FROM STDIN`, without the columns at these places.
+    pub(crate) fn copy(&self, left_out: Option<usize>) -> String {
+        let columns = list(self.columns().filter(|index| Some(*index) != left_out), |index| self.name(index));
+        format!("COPY {} ({columns}) FROM STDIN (FORMAT binary)", self.table())
+    }
+
+    /// The operation without its rows' outcomes.
+    pub(crate) fn write(&self, rows: Rows) -> String {
+        match self.target.operation {
+            Operation::Insert => self.insert(rows),
+            Operation::InsertIfAbsent => format!("{} {}", self.insert(rows), self.unless_there()),
+            Operation::Upsert => format!("{} {}", self.insert(rows), self.or_set()),
+            Operation::Update => self.update(rows),
+            Operation::Delete => self.delete(),
+        }
+    }
+
+    /// The operation with a row for each row it wrote: its ordinal, and whether it is new.
+    pub(crate) fn write_with_outcomes(&self, rows: Rows) -> String {
+        self.write_as(self.target.operation, rows)
+    }
+
+    /// The same as if the target's operation were another.
+    pub(crate) fn write_as(&self, operation: Operation, rows: Rows) -> String {
+        let keys = list(self.keys().enumerate(), |(place, index)| format!("t.{} AS k{place}", self.name(index)));
+        let written = match operation {
+            Operation::Insert => format!("{} RETURNING {keys}, true AS inserted", self.insert_from("b", rows)),
+            Operation::InsertIfAbsent => {
+                format!("{} {} RETURNING {keys}, true AS inserted", self.insert_from("b", rows), self.unless_there())
+            }
+            Operation::Upsert => {
+                let inserted = if self.assigns() { "(t.xmax = 0)" } else { "true" };
+                format!("{} {} RETURNING {keys}, {inserted} AS inserted", self.insert_from("b", rows), self.or_set())
+            }
+            Operation::Update => return format!("{} RETURNING b.{ORDINAL}, false", self.update(rows)),
+            Operation::Delete => return format!("{} RETURNING b.{ORDINAL}, false", self.delete()),
+        };
+        let equal = and(self.keys().enumerate(), |(place, index)| format!("w.k{place} = b.c{index}"));
+        format!(
+            "WITH b AS MATERIALIZED (SELECT * FROM {} AS b), w AS ({written}) \
+             SELECT b.{ORDINAL}, w.inserted FROM w JOIN b ON {equal}",
+            self.batch()
+        )
+    }
+
+    /// An insert that draws the keys that are missing and gives a row for each row: its ordinal, its key, whether it is there now.
+    pub(crate) fn insert_drawn(&self, drawn: usize, rows: Rows) -> String {
+        let key = self.name(drawn);
+        let draw = self.draw(drawn);
+        let batch = format!(
+            "SELECT {}, b.{ORDINAL} FROM {} AS b ORDER BY b.{ORDINAL}",
+            list(self.columns(), |index| match index == drawn {
+                true => format!("coalesce(b.c{index}, {draw}) AS c{index}"),
+                false => format!("b.c{index}"),
+            }),
+            self.batch()
+        );
+        format!(
+            "WITH b AS MATERIALIZED ({batch}), w AS ({} RETURNING t.{key} AS k) \
+             SELECT b.{ORDINAL}, b.c{drawn}::int8, w.k IS NOT NULL FROM b LEFT JOIN w ON w.k = b.c{drawn}",
+            self.insert_from("b", rows)
+        )
+    }
+
+    /// What draws the next key: the column's own default, or its identity's sequence.
+    fn draw(&self, index: usize) -> String {
+        if let Some(default) = self.target.described(index).and_then(|column| column.default.as_deref()) {
+            return format!("({default})");
+        }
+        let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
+        format!(
+            "nextval((SELECT pg_get_serial_sequence({}, {})::regclass))",
+            escaped(&text(&self.table())),
+            escaped(&text(self.target.columns[index].name()))
+        )
+    }
+
+    /// The ordinals of rows whose key is there.
+    pub(crate) fn matching(&self) -> String {
+        format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {}", self.batch(), self.table(), self.key_equal())
+    }
+
+    /// The ordinals of rows whose values in some columns are in the table.
+    pub(crate) fn matching_on(&self, names: &[&str], places: &[usize]) -> String {
+        let equal = and(names.iter().zip(places), |(name, index)| format!("t.{} = b.c{index}", quote(name)));
+        format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {equal}", self.batch(), self.table())
+    }
+
+    /// The ordinals of rows whose foreign key names no parent. `places` are the key's columns in the batch.
+    pub(crate) fn orphans(&self, foreign_key: &ForeignKey, places: &[usize]) -> String {
+        let given = and(places.iter(), |index| format!("b.c{index} IS NOT NULL"));
+        let equal = and(foreign_key.parent_columns.iter().zip(places), |(name, index)| {
+            format!("p.{} = b.c{index}", quote(name))
+        });
+        format!(
+            "SELECT b.{ORDINAL} FROM {} AS b WHERE {given} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {equal})",
+            self.batch(),
+            foreign_key.parent.quoted()
+        )
+    }
+
+    fn insert(&self, rows: Rows) -> String {
+        self.insert_from(&format!("{} AS b", self.batch()), rows)
+    }
+
+    fn insert_from(&self, batch: &str, rows: Rows) -> String {
+        // A key that is to be drawn is NULL in the batch where nobody asked for what was drawn.
+        let drawn = self.target.generated();
+        let cells = list(self.columns(), |index| {
+            let cell = match drawn {
+                Some(drawn) if drawn == index && !batch.eq("b") => format!("coalesce(b.c{index}, {})", self.draw(index)),
+                _ => format!("b.c{index}"),
+            };
+            traced(rows, index == 0, cell)
+        });
+        let identity = self.columns().any(|index| self.target.described(index).is_some_and(|column| column.identity));
+        let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
+        let order = match rows {
+            Rows::Sorted if self.target.operation.is_keyed() => {
+                format!(" ORDER BY {}", list(self.keys(), |index| format!("b.c{index}")))
+            }
+            _ => String::new(),
+        };
+        format!(
+            "INSERT INTO {} AS t ({}){overriding} SELECT {cells} FROM {batch}{order}",
+            self.table(),
+            list(self.columns(), |index| self.name(index))
+        )
+    }
+
+    fn unless_there(&self) -> String {
+        format!("ON CONFLICT ({}) DO NOTHING", list(self.keys(), |index| self.name(index)))
+    }
+
+    /// An insert that leaves out rows which break any unique key, with the ordinals of the others. `key` are the places of the columns
+    /// by which a row is known again.
+    pub(crate) fn tolerant_insert(&self, key: &[usize]) -> String {
+        let keys = list(key.iter().enumerate(), |(place, &index)| format!("t.{} AS k{place}", self.name(index)));
+        let equal = and(key.iter().enumerate(), |(place, index)| format!("w.k{place} = b.c{index}"));
+        format!(
+            "WITH b AS MATERIALIZED (SELECT * FROM {} AS b), \
+             w AS ({} ON CONFLICT DO NOTHING RETURNING {keys}) \
+             SELECT b.{ORDINAL} FROM w JOIN b ON {equal}",
+            self.batch(),
+            self.insert_from("b", Rows::Traced),
+        )
+    }
+
+    fn assigns(&self) -> bool {
+        self.target.assigned().next().is_some()
+    }
+
+    fn or_set(&self) -> String {
+        if !self.assigns() {
+            return self.unless_there();
+        }
+        let set = list(self.target.assigned(), |index| format!("{0} = excluded.{0}", self.name(index)));
+        format!("ON CONFLICT ({}) DO UPDATE SET {set}", list(self.keys(), |index| self.name(index)))
+    }
+
+    fn update(&self, rows: Rows) -> String {
+        let set = list(self.target.assigned().enumerate(), |(place, index)| {
+            format!("{} = {}", self.name(index), traced(rows, place == 0, format!("b.c{index}")))
+        });
+        format!("UPDATE {} AS t SET {set} FROM {} AS b WHERE {}", self.table(), self.sorted(rows), self.key_equal())
+    }
+
+    fn delete(&self) -> String {
+        format!("DELETE FROM {} AS t USING {} AS b WHERE {}", self.table(), self.sorted(Rows::Sorted), self.key_equal())
+    }
+
+    fn sorted(&self, rows: Rows) -> String {
+        match rows {
+            Rows::Traced => self.batch(),
+            Rows::Sorted => {
+                let keys = list(self.keys(), |index| format!("b.c{index}"));
+                format!("(SELECT * FROM {} AS b ORDER BY {keys})", self.batch())
+            }
+        }
+    }
+
+    fn key_equal(&self) -> String {
+        and(self.keys(), |index| format!("t.{} = b.c{index}", self.name(index)))
+    }
+}
+
+/// A cell that first tells the sequence which row it belongs to.
+fn traced(rows: Rows, first: bool, cell: String) -> String {
+    match rows {
+        Rows::Traced if first => {
+            format!("CASE WHEN setval('pg_temp.{TRACE}', b.{ORDINAL} + 1) > 0 THEN {cell} END")
+        }
+        _ => cell,
+    }
+}
+
+/// A string literal whose backslashes, if any, are taken as they are whatever `standard_conforming_strings` says.
+fn escaped(literal: &str) -> String {
+    match literal.contains('\\') {
+        true => format!("E{}", literal.replace('\\', "\\\\")),
+        false => literal.to_owned(),
+    }
+}
+
+fn list<T>(items: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> String {
+    items.map(text).collect::<Vec<_>>().join(", ")
+}
+
+fn and<T>(items: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> String {
+    items.map(text).collect::<Vec<_>>().join(" AND ")
+}

@@ -1,0 +1,371 @@
+//! The store: a pool of connections, and the way of nearly every flush over one of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use async_trait::async_trait;
+use barge_core::store::{
+    Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
+};
+use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
+use tokio_postgres::Statement;
+
+use crate::apply::{Prepared, Way};
+use crate::batch::Batch;
+use crate::check::check;
+use crate::ddl::create_table_sql;
+use crate::error::{error_of, leaves_commit_unknown};
+use crate::options::PostgresOptions;
+use crate::pool::{Call, Connection, Pool, pipeline};
+use crate::read::{Lookups, Reading};
+use crate::statements::Rows;
+use crate::transaction::{PostgresTransaction, of_step};
+use crate::types::PgType;
+
+/// A database in PostgreSQL.
+///
+/// Connections are made when they are needed, up to the pool's size. A transaction holds one from its beginning to its end, a look-up or
+/// query while its rows are read. Dropping the store closes connections as they are given back.
+///
+/// Dropping a call's future gives up waiting for it: its transaction is rolled back, unless its COMMIT was sent already.
+pub struct PostgresStore {
+    pool: Arc<Pool>,
+    lookups: Arc<Lookups>,
+}
+
+impl PostgresStore {
+    /// Opens a database by its URL; see [`PostgresOptions::from_url`] and [`PostgresOptions::open`].
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn open(url: &str) -> Result<Self> {
+        PostgresOptions::from_url(url)?.open().await
+    }
+
+    pub(crate) async fn with_options(options: &PostgresOptions) -> Result<Self> {
+        let pool = Arc::new(Pool::new(options)?);
+        // Whether the server is there, and lets us in, is told now and not with the first row.
+        drop(pool.get().await?);
+        Ok(PostgresStore { pool, lookups: Arc::default() })
+    }
+
+    /// A look-up whose table may have changed since it was described.
+    async fn try_look_up(&self, look_up: &LookUp) -> Result<RecordStream> {
+        let connection = self.pool.get().await?;
+        let reading = self.lookups.reading(&connection, look_up).await?;
+        reading.stream(Arc::clone(&self.pool), connection, None).await
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn dialect(&self) -> Dialect {
+        Dialect::Postgres
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { commit_can_be_unknown: true, generated_keys: true, foreign_keys: true, sql: true }
+    }
+
+    async fn describe(&self, table: &TableName) -> Result<Description> {
+        self.pool.get().await?.describe(table).await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.pool.get().await?.tables().await
+    }
+
+    fn create_table_sql(&self, table: &Table) -> Result<String> {
+        create_table_sql(table)
+    }
+
+    fn check(&self, target: &Target, batch: &RecordBatch) -> Vec<(usize, Error)> {
+        check(target, batch)
+    }
+
+    async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let schema = keys.schema();
+        let types = schema.fields().iter().map(|field| {
+            let described = target.description.column(field.name());
+            let pg_type = described.map_or_else(|| PgType::for_field(field), |column| Ok(PgType::of(column)));
+            Ok((&**field, pg_type?))
+        });
+        let keys = Batch::new(keys, types.collect::<Result<Vec<_>>>()?)?;
+        self.pool.get().await?.key_groups(&keys).await
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        let connection = self.pool.get().await?;
+        Ok(Box::new(PostgresTransaction::begin(connection, Arc::clone(&self.lookups)).await?))
+    }
+
+    async fn transact(
+        &self,
+        token: Option<&Token>,
+        steps: &[Step],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        let prepared = steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
+        let connection = self.pool.get().await?;
+        let made = match Flight::of(&connection, token, &prepared) {
+            Some(flight) => flight.fly(steps).await,
+            None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
+        };
+        match made {
+            // The table of tokens isn't there yet.
+            Err(CommitError::RolledBack(error)) if token.is_some() && lacks_flushes(&error) => {
+                self.pool.get().await?.create_flushes().await?;
+                self.transact(token, steps).await
+            }
+            made => made,
+        }
+    }
+
+    async fn query(&self, query: Query) -> Result<RecordStream> {
+        let reading = Reading::over(&query)?;
+        let connection = self.pool.get().await?;
+        connection.send("BEGIN READ ONLY");
+        reading.stream(Arc::clone(&self.pool), connection, Some("COMMIT")).await
+    }
+
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
+        use ErrorKind::{MissingColumn, MissingTable, Statement};
+        match self.try_look_up(&look_up).await {
+            Err(error) if matches!(error.kind(), MissingColumn | MissingTable | Statement) => {
+                self.lookups.forget(look_up.table.name());
+                self.try_look_up(&look_up).await.map_err(|error| error.with_table(look_up.table.name().to_string()))
+            }
+            found => found,
+        }
+    }
+
+    /// Waits for connections in use, at most as long as for a free one.
+    async fn close(&self) -> Result<()> {
+        self.pool.close().await
+    }
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").field("server", &self.pool.name()).finish_non_exhaustive()
+    }
+}
+
+fn lacks_flushes(error: &Error) -> bool {
+    error.kind() == ErrorKind::MissingTable && error.message().contains(crate::claim::FLUSHES)
+}
+
+/// Steps one after the other, in a transaction that waits for each.
+async fn in_turn(
+    connection: Connection,
+    lookups: Arc<Lookups>,
+    token: Option<&Token>,
+    steps: &[Step],
+) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+    let mut transaction = Box::new(PostgresTransaction::begin(connection, lookups).await?);
+    if let Some(token) = token
+        && !transaction.claim(token).await?
+    {
+        return Ok(None);
+    }
+    let mut applied = Vec::with_capacity(steps.len());
+    for step in steps {
+        applied.push(transaction.apply(step).await?);
+    }
+    match transaction.commit().await {
+        Ok(()) => Ok(Some(applied)),
+        Err(error) => Err(error.with_applied(applied)),
+    }
+}
+
+/// A transaction whose calls are sent without waiting in between: BEGIN, the claim and the statements together, then COMMIT. Where what the
+/// steps did is known beforehand, COMMIT goes with them.
+struct Flight<'a> {
+    connection: &'a Connection,
+    token: Option<&'a Token>,
+    steps: &'a [Prepared<'a>],
+    /// Whether the one step is a COPY.
+    copies: bool,
+}
+
+impl<'a> Flight<'a> {
+    /// `None` where a step needs more than one statement, or one that depends on another's answer.
+    fn of(connection: &'a Connection, token: Option<&'a Token>, steps: &'a [Prepared<'a>]) -> Option<Self> {
+        let copies = matches!(steps, [only] if matches!(only.way, Way::Copy(_)) && only.is_foreseen());
+        let possible = copies || steps.iter().all(Prepared::is_one_statement);
+        possible.then_some(Flight { connection, token, steps, copies })
+    }
+
+    async fn fly(&self, steps: &[Step]) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        let open = Open(Some(self.connection));
+        let begun = match self.copies {
+            true => self.copy(steps).await,
+            false => self.run(steps).await,
+        };
+        match begun? {
+            Sent::ClaimedBefore => Ok(None),
+            Sent::Done(applied) => {
+                open.is_over();
+                Ok(Some(applied))
+            }
+            Sent::Open(applied) => {
+                let committed = self.connection.client().batch_execute("COMMIT").await;
+                open.is_over();
+                match committed {
+                    Ok(()) => Ok(Some(applied)),
+                    Err(error) => Err(of_commit(error, applied)),
+                }
+            }
+        }
+    }
+
+    /// BEGIN, the claim, and every step's statement; COMMIT too, where nothing has to be known before it.
+    async fn run(&self, steps: &[Step]) -> Result<Sent, CommitError<Vec<Applied>>> {
+        let foreseen = self.steps.iter().all(Prepared::is_foreseen);
+        self.prepare().await?;
+        let mut begun = None;
+        let mut claimed = None;
+        let mut committed: Option<Result<(), tokio_postgres::Error>> = None;
+        let mut answers = Vec::new();
+        answers.resize_with(self.steps.len(), || None);
+        let mut calls: Vec<Call<'_>> = Vec::with_capacity(self.steps.len() + 3);
+        calls.push(Box::pin(async { begun = Some(self.connection.run("BEGIN").await) }));
+        calls.push(Box::pin(async { claimed = Some(self.claim().await) }));
+        for (prepared, answer) in self.steps.iter().zip(&mut answers) {
+            calls.push(Box::pin(async { *answer = Some(prepared.run(self.connection, Rows::Sorted).await) }));
+        }
+        if foreseen {
+            calls.push(Box::pin(async {
+                committed = Some(self.connection.client().batch_execute("COMMIT").await);
+            }));
+        }
+        pipeline(calls).await;
+        if let Some(Err(error)) = committed.take_if(|committed| committed.as_ref().is_err_and(leaves_commit_unknown)) {
+            // The connection went while all was on its way. What the server said before decides: it had refused, or nobody knows.
+            let refused = answers.into_iter().flatten().zip(steps).find_map(|(answer, step)| {
+                answer.err().filter(|error| error.code().is_some()).map(|error| of_step(error, step))
+            });
+            return Err(match (claimed, refused) {
+                (Some(Ok(false)), _) => return Ok(Sent::ClaimedBefore),
+                (_, Some(error)) => error.into(),
+                _ => of_commit(error, self.foreseen()),
+            });
+        }
+        answered(begun)?;
+        if !answered(claimed)? {
+            return Ok(Sent::ClaimedBefore);
+        }
+        let mut applied = Vec::with_capacity(steps.len());
+        for (answer, step) in answers.into_iter().zip(steps) {
+            applied.push(answered(answer).map_err(|error| of_step(error, step))?);
+        }
+        match committed {
+            None => Ok(Sent::Open(applied)),
+            Some(Ok(())) => Ok(Sent::Done(applied)),
+            Some(Err(error)) => Err(of_commit(error, applied)),
+        }
+    }
+
+    /// BEGIN and the claim, then the rows by COPY with COMMIT right behind.
+    async fn copy(&self, steps: &[Step]) -> Result<Sent, CommitError<Vec<Applied>>> {
+        let [prepared] = self.steps else { return Err(crate::error::ended().into()) };
+        let Way::Copy(left_out) = prepared.way else { return Err(crate::error::ended().into()) };
+        let named = |error: Error| of_step(error, &steps[0]);
+        self.prepare().await?;
+        let sql = prepared.plan.copy(left_out);
+        let mut begun = None;
+        let mut claimed = None;
+        let mut statement: Option<Result<Statement>> = None;
+        let calls: Vec<Call<'_>> = vec![
+            Box::pin(async { begun = Some(self.connection.run("BEGIN").await) }),
+            Box::pin(async { claimed = Some(self.claim().await) }),
+            Box::pin(async {
+                statement = Some(self.connection.client().prepare(&sql).await.map_err(error_of));
+            }),
+        ];
+        pipeline(calls).await;
+        answered(begun)?;
+        if !answered(claimed)? {
+            return Ok(Sent::ClaimedBefore);
+        }
+        let statement = answered(statement).map_err(named)?;
+        let mut data = prepared.copy_data(self.connection, &statement).await.map_err(named)?;
+        let mut copied = None;
+        let mut committed = None;
+        let calls: Vec<Call<'_>> = vec![
+            Box::pin(async { copied = Some(data.as_mut().finish().await.map_err(error_of)) }),
+            Box::pin(async { committed = Some(self.connection.client().batch_execute("COMMIT").await) }),
+        ];
+        pipeline(calls).await;
+        match (answered(copied), committed) {
+            (Ok(_), Some(Ok(()))) => Ok(Sent::Done(self.foreseen())),
+            // Said by the server, so that COMMIT found nothing to commit.
+            (Err(error), _) if error.code().is_some() => Err(named(error).into()),
+            (_, Some(Err(error))) => Err(of_commit(error, self.foreseen())),
+            (Err(error), _) => Err(CommitError::Unknown { error, applied: self.foreseen() }),
+            (Ok(_), None) => Err(crate::error::ended().into()),
+        }
+    }
+
+    /// Where statements are kept, those that are not there yet are prepared now: nothing must be sent behind what follows it.
+    async fn prepare(&self) -> Result<()> {
+        if self.token.is_some() {
+            self.connection.prepare_claim().await?;
+        }
+        if !self.copies {
+            for prepared in self.steps {
+                prepared.prepare(self.connection).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim(&self) -> Result<bool> {
+        match self.token {
+            Some(token) => self.connection.claim(token).await,
+            None => Ok(true),
+        }
+    }
+
+    fn foreseen(&self) -> Vec<Applied> {
+        self.steps.iter().map(Prepared::foreseen).collect()
+    }
+}
+
+/// How far a flight came.
+enum Sent {
+    /// An earlier one did it.
+    ClaimedBefore,
+    /// All but COMMIT.
+    Open(Vec<Applied>),
+    /// COMMIT, too.
+    Done(Vec<Applied>),
+}
+
+fn answered<T>(answer: Option<Result<T>>) -> Result<T> {
+    answer.unwrap_or_else(|| Err(Error::new(ErrorKind::ConnectionLost, "the call was not answered")))
+}
+
+fn of_commit(error: tokio_postgres::Error, applied: Vec<Applied>) -> CommitError<Vec<Applied>> {
+    match leaves_commit_unknown(&error) {
+        true => CommitError::Unknown { error: error_of(error), applied },
+        false => CommitError::RolledBack(error_of(error)),
+    }
+}
+
+/// A connection with a transaction on it, which is rolled back when this is dropped before its end.
+struct Open<'a>(Option<&'a Connection>);
+
+impl Open<'_> {
+    fn is_over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            connection.send("ROLLBACK");
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! A transaction: one connection, held from BEGIN to its end.
+//!
+//! A statement that fails in PostgreSQL takes its transaction with it. So each step has a savepoint, set and released without waiting
+//! for it; only after a failure the connection is asked to go back.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, Int64Array, RecordBatch};
+use async_trait::async_trait;
+use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Operation, Outcome, Query, Step, Token};
+use barge_core::{Error, ErrorKind, Result, Transaction};
+
+use crate::apply::{Prepared, Way, copy_in, is_plain};
+use crate::batch::Batch;
+use crate::error::{ended, error_of, leaves_commit_unknown};
+use crate::pool::Connection;
+use crate::read::{Lookups, Reading};
+use crate::statements::{Rows, Source};
+use crate::types::{Kind, PgType};
+
+/// The most rounds of an upsert that updates first and inserts then: each further one needs another process that inserted or deleted
+/// the row in between.
+const UPSERT_ROUNDS: usize = 100;
+
+/// An open transaction. Dropped before its end, its connection rolls back.
+pub(crate) struct PostgresTransaction {
+    connection: Connection,
+    lookups: Arc<Lookups>,
+    state: State,
+    /// Temporary tables made so far.
+    tables: usize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    /// An error ended it; the server still has to be told.
+    Failed,
+    /// Committed or rolled back.
+    Over,
+}
+
+impl PostgresTransaction {
+    pub(crate) async fn begin(connection: Connection, lookups: Arc<Lookups>) -> Result<Self> {
+        // Made before BEGIN is sent: whoever gives up waiting for it must leave no open transaction behind.
+        let transaction = PostgresTransaction { connection, lookups, state: State::Open, tables: 0 };
+        transaction.connection.run("BEGIN").await?;
+        Ok(transaction)
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.state == State::Open { Ok(()) } else { Err(ended()) }
+    }
+
+    /// Marks what is done from here on, to go back to.
+    pub(crate) fn mark(&self, savepoint: &str) {
+        self.connection.send(&format!("SAVEPOINT {savepoint}"));
+    }
+
+    /// Keeps what was done since the mark, or goes back to it. A failure of the connection ends the transaction.
+    pub(crate) async fn settle<T>(&mut self, savepoint: &str, result: Result<T>) -> Result<T> {
+        match result {
+            Ok(value) => {
+                self.connection.send(&format!("RELEASE {savepoint}"));
+                Ok(value)
+            }
+            Err(error) => {
+                if self.connection.run(&format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}")).await.is_err() {
+                    self.state = State::Failed;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Runs something whole or not at all.
+    async fn whole<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        self.check_open()?;
+        self.mark("barge_step");
+        let done = work(self).await;
+        self.settle("barge_step", done).await
+    }
+
+    /// Sends a prepared step. What a failure leaves behind is the caller's to undo.
+    pub(crate) async fn send(&mut self, prepared: &mut Prepared<'_>, rows: Rows) -> Result<Applied> {
+        let mut statements = 0;
+        if prepared.wants_table() {
+            prepared.plan.source = Source::Table(self.table_of(&prepared.batch).await?);
+            statements += 2;
+        }
+        let mut applied = match prepared.way {
+            Way::Copy(left_out) => {
+                let sql = prepared.plan.copy(left_out);
+                let statement = self.connection.client().prepare(&sql).await.map_err(error_of)?;
+                prepared.copy(&self.connection, &statement).await?
+            }
+            Way::UpdateThenInsert => self.update_then_insert(prepared).await?,
+            Way::Count | Way::Ordinals | Way::Drawn(_) => prepared.run(&self.connection, rows).await?,
+        };
+        applied.statements += statements;
+        if prepared.outcomes && !is_plain(prepared.plan.target) {
+            self.tell_kept_out(prepared, &mut applied).await?;
+        }
+        Ok(applied)
+    }
+
+    /// Where triggers, rules or policies may keep rows out: tells which rows they kept.
+    async fn tell_kept_out(&mut self, prepared: &Prepared<'_>, applied: &mut Applied) -> Result<()> {
+        match &mut applied.outcomes {
+            // An insert of fewer rows than were sent, and nothing tells which: the caller goes row by row.
+            None if prepared.batch.rows > 1 => Err(unclear()),
+            None => {
+                applied.outcomes = Some(vec![Outcome::Unchanged]);
+                Ok(())
+            }
+            Some(outcomes) if outcomes.contains(&Outcome::NotFound) => {
+                // A row that was not changed and is there was kept as it is.
+                let parameters = prepared.batch.parameters();
+                let sql = prepared.plan.matching();
+                let bound = match prepared.plan.source {
+                    Source::Arrays => parameters.bind(),
+                    Source::Table(_) => Vec::new(),
+                };
+                applied.statements += 1;
+                for row in self.connection.query(&sql, &bound).await? {
+                    let ordinal: i64 = row.try_get(0).map_err(error_of)?;
+                    let outcome = usize::try_from(ordinal).ok().and_then(|row| outcomes.get_mut(row));
+                    if let Some(outcome) = outcome.filter(|outcome| **outcome == Outcome::NotFound) {
+                        *outcome = Outcome::Unchanged;
+                    }
+                }
+                Ok(())
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Puts a batch into a temporary table that ends with the transaction, and gives its name.
+    async fn table_of(&mut self, batch: &Batch) -> Result<String> {
+        self.tables += 1;
+        let name = format!("barge_batch_{}", self.tables);
+        let columns: Vec<String> = batch
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(index, (_, pg_type))| format!("c{index} {}, ", pg_type.sql))
+            .collect();
+        let sql = format!("CREATE TEMPORARY TABLE {name} ({}_ordinal bigint) ON COMMIT DROP", columns.concat());
+        self.connection.run(&sql).await?;
+        let statement = self.connection.client().prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await;
+        let mut columns = batch.columns.clone();
+        let ordinals = Int64Array::from_iter_values(0..batch.rows as i64);
+        columns.push((Arc::new(ordinals), PgType { kind: Kind::Int8, sql: "bigint".into() }));
+        let mut sink =
+            copy_in(&self.connection, &statement.map_err(error_of)?, &columns, batch.rows).await?;
+        sink.as_mut().finish().await.map_err(error_of)?;
+        Ok(name)
+    }
+
+    /// Upserts where the database doesn't tell new rows from old ones, as in a partitioned table.
+    async fn update_then_insert(&mut self, prepared: &Prepared<'_>) -> Result<Applied> {
+        let target = prepared.plan.target;
+        let mut outcomes = vec![None; prepared.batch.rows];
+        let mut rest: Vec<u32> = (0..prepared.batch.rows as u32).collect();
+        let mut statements = 0;
+        for _ in 0..UPSERT_ROUNDS {
+            for (operation, outcome) in
+                [(Operation::Update, Outcome::Updated), (Operation::InsertIfAbsent, Outcome::Inserted)]
+            {
+                let batch = prepared.batch.select(&rest)?;
+                let parameters = batch.parameters();
+                let sql = prepared.plan.write_as(operation, Rows::Sorted);
+                statements += 1;
+                for row in self.connection.query(&sql, &parameters.bind()).await? {
+                    let ordinal: i64 = row.try_get(0).map_err(error_of)?;
+                    if let Some(&row) = usize::try_from(ordinal).ok().and_then(|place| rest.get(place)) {
+                        outcomes[row as usize] = Some(outcome);
+                    }
+                }
+                rest.retain(|&row| outcomes[row as usize].is_none());
+                if rest.is_empty() {
+                    let affected = outcomes.len() as u64;
+                    let outcomes = outcomes.into_iter().flatten().collect();
+                    return Ok(Applied { affected, outcomes: Some(outcomes), generated: None, statements });
+                }
+            }
+            if !is_plain(target) {
+                // A trigger keeps them out, and would again.
+                let affected = (outcomes.len() - rest.len()) as u64;
+                let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unchanged)).collect();
+                return Ok(Applied { affected, outcomes: Some(outcomes), generated: None, statements });
+            }
+        }
+        let message = "rows were inserted and deleted by others again and again while they were upserted";
+        Err(Error::new(ErrorKind::SerializationFailure, message))
+    }
+
+    /// Each row alone, all or none: for batches of which it must be known what triggers did with each row.
+    async fn each_row(&mut self, prepared: &Prepared<'_>) -> Result<Applied> {
+        let mut applied = Applied { affected: 0, outcomes: Some(Vec::new()), generated: None, statements: 0 };
+        let mut keys = Vec::new();
+        for row in 0..prepared.batch.rows as u32 {
+            let mut one = prepared.of_rows(&[row])?;
+            let one = self.send(&mut one, Rows::Sorted).await.map_err(|error| error.with_row(row.into()))?;
+            applied.affected += one.affected;
+            applied.statements += one.statements;
+            applied.outcomes.as_mut().into_iter().for_each(|all| all.extend(one.outcomes.iter().flatten()));
+            keys.extend(one.generated.iter().flat_map(|keys| keys.iter()));
+        }
+        applied.generated = (!keys.is_empty()).then(|| keys.into());
+        Ok(applied)
+    }
+}
+
+/// Stands for an insert of which it isn't known which rows were kept out.
+fn unclear() -> Error {
+    Error::new(ErrorKind::Unsupported, "triggers kept some rows out").with_code(UNCLEAR)
+}
+
+const UNCLEAR: &str = "barge: unclear";
+
+/// An error of a step, with the table it speaks of.
+pub(crate) fn of_step(error: Error, step: &Step) -> Error {
+    match error.kind() {
+        ErrorKind::ConnectionLost | ErrorKind::MissingTable | ErrorKind::Timeout => error,
+        _ => error.with_table(step.target.table().to_string()),
+    }
+}
+
+#[async_trait]
+impl Transaction for PostgresTransaction {
+    async fn apply(&mut self, step: &Step) -> Result<Applied> {
+        let mut prepared = Prepared::new(step)?;
+        let applied = self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
+        let applied = match applied {
+            Err(error) if error.code() == Some(UNCLEAR) => {
+                self.whole(async |transaction| transaction.each_row(&prepared).await).await
+            }
+            applied => applied,
+        };
+        applied.map_err(|error| of_step(error, step))
+    }
+
+    async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
+        self.check_open()?;
+        crate::rows::apply_rows(self, step).await.map_err(|error| of_step(error, step))
+    }
+
+    async fn over(&mut self, query: &Query) -> Result<RecordBatch> {
+        self.whole(async |transaction| {
+            let reading = Reading::over(query)?;
+            reading.collect(&transaction.connection).await
+        })
+        .await
+    }
+
+    async fn execute(&mut self, sql: &str) -> Result<u64> {
+        self.whole(async |transaction| transaction.connection.execute(sql, &[]).await).await
+    }
+
+    async fn check_deferred_at_once(&mut self) -> Result<()> {
+        self.whole(async |transaction| transaction.connection.run("SET CONSTRAINTS ALL IMMEDIATE").await).await
+    }
+
+    async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
+        self.whole(async |transaction| {
+            let lookups = Arc::clone(&transaction.lookups);
+            let reading = lookups.reading(&transaction.connection, look_up).await?;
+            reading.collect(&transaction.connection).await
+        })
+        .await
+    }
+
+    async fn claim(&mut self, token: &Token) -> Result<bool> {
+        self.check_open()?;
+        loop {
+            match self.connection.claim(token).await {
+                Ok(true) => return Ok(true),
+                Ok(false) => {
+                    self.state = State::Failed;
+                    return Ok(false);
+                }
+                // It is the first call, so nothing is lost by going out of the transaction to make the table.
+                Err(error) if error.kind() == ErrorKind::MissingTable => {
+                    self.connection.run("ROLLBACK").await?;
+                    self.connection.create_flushes().await?;
+                    self.connection.run("BEGIN").await?;
+                }
+                Err(error) => {
+                    self.state = State::Failed;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.state == State::Open
+    }
+
+    async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
+        self.check_open()?;
+        let committed = self.connection.client().batch_execute("COMMIT").await;
+        match committed {
+            Ok(()) => {
+                self.state = State::Over;
+                Ok(())
+            }
+            Err(error) if leaves_commit_unknown(&error) => {
+                Err(CommitError::Unknown { error: error_of(error), applied: () })
+            }
+            // A constraint that waited for COMMIT: the server has rolled back.
+            Err(error) => Err(CommitError::RolledBack(error_of(error))),
+        }
+    }
+
+    async fn rollback(mut self: Box<Self>) -> Result<()> {
+        let rolled_back = self.connection.run("ROLLBACK").await;
+        self.state = State::Over;
+        match rolled_back {
+            // A connection that is gone took the transaction with it.
+            Err(error) if error.kind() != ErrorKind::ConnectionLost => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for PostgresTransaction {
+    fn drop(&mut self) {
+        if self.state != State::Over {
+            self.connection.send("ROLLBACK");
+        }
+    }
+}
