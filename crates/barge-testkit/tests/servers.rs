@@ -1,5 +1,8 @@
 //! The throw-away servers of `barge_testkit::servers`: that they serve, and that none outlives its users.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
+use std::collections::HashSet;
 use std::env;
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -8,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use barge_testkit::servers;
+use barge_testkit::servers::{self, PoolMode};
 use tokio_postgres::{Client, NoTls};
 
 /// Longer than any of the waits here takes on a busy machine.
@@ -67,13 +70,17 @@ async fn a_role_with_a_password_is_asked_for_it() {
     assert!(try_connect(&url.replace(":secret@", ":wrong@")).await.is_err());
 }
 
-/// Not a test: what [`a_server_ends_after_its_users_are_killed`] runs in processes of its own.
+/// Not a test: what [`holder`] runs in processes of its own.
 #[test]
 #[ignore = "holds a server until it is killed"]
 fn hold_a_server() {
     let Ok(kind) = env::var("HOLD_A_SERVER") else { return };
     let (server, _held): (PathBuf, Box<dyn std::any::Any>) = match kind.as_str() {
         "shared" => (servers::postgres().directory().unwrap().to_owned(), Box::new(())),
+        "own" => {
+            let server = servers::own_postgres();
+            (server.directory().to_owned(), Box::new(server))
+        }
         other => panic!("there is no server {other}"),
     };
     println!("\nserver in {}", server.display());
@@ -108,6 +115,95 @@ fn kill(mut child: Child) {
 /// A process that nobody has waited for is as good as gone.
 fn is_gone(process: u32) -> bool {
     fs::read_to_string(format!("/proc/{process}/stat")).map_or(true, |line| line.contains(") Z "))
+}
+
+#[test]
+fn a_server_of_ones_own_ends_after_its_test_is_killed() {
+    let (test, directory) = holder("own", "any");
+    let server = process_of(&directory);
+    kill(test);
+    wait_for("the server's end", || is_gone(server));
+    wait_for("the directory's end", || !directory.exists());
+}
+
+#[tokio::test]
+async fn a_server_of_ones_own_is_killed_and_keeps_what_was_committed() {
+    let server = servers::own_postgres_with("max_connections = 7");
+    let client = connect(&server.url()).await;
+    assert_eq!(one_text(&client, "show max_connections").await, "7");
+    client.batch_execute("create table t (id int); insert into t values (1)").await.unwrap();
+    client.batch_execute("begin; insert into t values (2)").await.unwrap();
+
+    server.kill();
+    assert!(client.simple_query("select 1").await.is_err());
+    assert!(try_connect(&server.url()).await.is_err());
+    server.start();
+    let client = connect(&server.url()).await;
+    assert_eq!(one_text(&client, "select string_agg(id::text, ',') from t").await, "1");
+
+    server.stop();
+    assert!(try_connect(&server.url()).await.is_err());
+    server.start();
+    assert_eq!(one_text(&connect(&server.url()).await, "select count(*)::text from t").await, "1");
+
+    let directory = server.directory().to_owned();
+    drop(server);
+    assert!(!directory.exists());
+}
+
+#[tokio::test]
+async fn a_server_with_tls_refuses_connections_without() {
+    let (server, certificates) = servers::own_postgres_with_tls();
+    let error = try_connect(&server.url()).await.err().expect("no connection without TLS");
+    assert!(error.to_string().contains("db error"), "{error}");
+
+    // psql is the judge of certificates: it shares no code with what they are made for.
+    let authority = certificates.authority.display().to_string();
+    let trusted = format!("{}?sslmode=verify-full&sslrootcert={authority}", server.url());
+    assert_eq!(psql(&trusted), "t");
+    assert!(psql(&trusted.replace("@localhost:", "@127.0.0.1:")).contains("does not match"));
+    assert_eq!(psql(&trusted.replace("@localhost:", "@127.0.0.1:").replace("verify-full", "verify-ca")), "t");
+    let other_authority = certificates.other_authority.display().to_string();
+    assert!(psql(&trusted.replace(&authority, &other_authority)).contains("certificate verify failed"));
+
+    let with_certificate = trusted.replace("postgres@", "with_certificate@");
+    assert!(psql(&with_certificate).contains("valid client certificate"));
+    let with = |certificate: &Path, key: &Path| {
+        psql(&format!("{with_certificate}&sslcert={}&sslkey={}", certificate.display(), key.display()))
+    };
+    assert_eq!(with(&certificates.client, &certificates.client_key), "t");
+    assert_ne!(with(&certificates.other_client, &certificates.other_client_key), "t");
+}
+
+/// What psql answers, or complains of.
+fn psql(url: &str) -> String {
+    let query = "select ssl from pg_stat_ssl where pid = pg_backend_pid()";
+    let output = Command::new("psql").args(["-XAtc", query, url]).output().unwrap();
+    let said = if output.status.success() { output.stdout } else { output.stderr };
+    String::from_utf8(said).unwrap().trim().to_owned()
+}
+
+#[tokio::test]
+async fn pgbouncer_gives_a_connection_to_another_client_after_each_transaction() {
+    let server = servers::postgres();
+    let database = server.database();
+    let pool = servers::pgbouncer(&server, PoolMode::Transaction);
+    let url = pool.url(database.name());
+
+    let mut processes = HashSet::new();
+    let mut clients = Vec::new();
+    for _ in 0..6 {
+        clients.push(connect(&url).await);
+    }
+    for client in &clients {
+        let rows = client.simple_query("select pg_backend_pid()").await.unwrap();
+        let process = rows.iter().find_map(|row| match row {
+            tokio_postgres::SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+            _ => None,
+        });
+        processes.insert(process.unwrap());
+    }
+    assert!(processes.len() <= 3, "{processes:?}");
 }
 
 #[test]

@@ -109,6 +109,11 @@ impl Hold {
         wait_for("the server's end", || self.process().is_none());
     }
 
+    /// Lets others [`join`].
+    pub(super) fn say_ready(&self) {
+        fs::write(self.directory.join("ready"), "").expect("the server's directory can be written");
+    }
+
     /// The server's process, from its start until it is reaped.
     pub(super) fn process(&self) -> Option<Pid> {
         process_in(&self.directory)
@@ -120,7 +125,35 @@ impl Hold {
     }
 }
 
-/// Holds the server in a directory as a further user, once it is ready, which its starter says by a file `ready`.
+/// A hold that is nobody else's. Dropping it ends the server, removes the directory and waits for both.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// None only while it is dropped.
+    hold: Option<Hold>,
+    keeper: Child,
+}
+
+impl Owned {
+    /// From [`Nest::keep`]. The server is not started yet.
+    pub(super) fn new((hold, keeper): (Hold, Child)) -> Self {
+        Self { hold: Some(hold), keeper }
+    }
+
+    pub(super) fn hold(&self) -> &Hold {
+        self.hold.as_ref().expect("it is held until it is dropped")
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // The keeper ends the server when the pipe is closed.
+        self.hold = None;
+        // A keeper that was killed is no reason to fail; the next start cleans up.
+        let _ = self.keeper.wait();
+    }
+}
+
+/// Holds the server in a directory as a further user, once its starter has said that it is ready.
 /// None: there is no server, and the directory is free to be made. The caller holds [`super::place::lock`].
 pub(super) fn join(directory: &Path) -> Option<Hold> {
     let deadline = Instant::now() + PATIENCE;
@@ -188,8 +221,8 @@ fn works_in(process: Pid, directory: &Path) -> bool {
     fs::read_link(format!("/proc/{process}/cwd")).is_ok_and(|path| path.starts_with(directory))
 }
 
-/// SIGKILL for a process and its children. The process is halted first, so that it starts no child meanwhile; once it
-/// is dead, its children have another parent and could not be found.
+/// SIGKILL for a process and its children, and waits until none of them runs. The process is halted first, so that it
+/// starts no child meanwhile; once it is dead, its children have another parent and could not be found.
 pub(super) fn kill_with_children(process: Pid) {
     let signal = |process, signal| match kill_process(process, signal) {
         Ok(()) | Err(Errno::SRCH) => {}
@@ -199,9 +232,10 @@ pub(super) fn kill_with_children(process: Pid) {
     wait_for("a process to halt", || !matches!(state_and_parent(process), Some(('R' | 'S' | 'D', _))));
     let children = children_of(process);
     signal(process, Signal::KILL);
-    for child in children {
-        signal(child, Signal::KILL);
+    for child in &children {
+        signal(*child, Signal::KILL);
     }
+    wait_for("killed processes to end", || has_ended(process) && children.iter().copied().all(has_ended));
 }
 
 /// The children of a process; none where there is no /proc, and they are left to notice their parent's death.

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::process::geteuid;
 
+use super::keeper::{Nest, clean_up};
+
 /// Whom to run servers as. PostgreSQL and PgBouncer refuse to run as root.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Account {
@@ -95,6 +97,15 @@ pub(super) fn lock(base: &Path) -> File {
     let lock = File::create(&path).unwrap_or_else(|error| panic!("cannot make {}: {error}", path.display()));
     lock.lock().unwrap_or_else(|error| panic!("cannot lock {}: {error}", path.display()));
     lock
+}
+
+/// A directory for a server that no other process joins.
+pub(super) fn own_nest(kind: &str) -> Nest {
+    let account = Account::unprivileged();
+    let base = base(account);
+    let _turn = lock(&base);
+    clean_up(&base);
+    Nest::new(base.join(unique_name(kind)), account)
 }
 
 /// What this test run is called. nextest gives every test a process of its own and names the run; the test programs of

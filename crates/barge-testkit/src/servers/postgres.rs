@@ -3,14 +3,14 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
 use tokio_postgres::NoTls;
 
-use super::keeper::{Ending, Hold, Nest, clean_up, join, wait_for};
+use super::cluster::{ACCESS, Cluster, ENDING, command_of, start};
+use super::keeper::{Ending, Hold, Nest, clean_up, join};
 use super::place::{Account, base, lock, run_name, unique_name};
 use super::port::ReservedPort;
 
@@ -110,122 +110,36 @@ impl Drop for TestDatabase {
     }
 }
 
-/// What every server runs with. Its data is thrown away, so nothing is forced to disk; what a commit means to clients is
-/// left alone.
-const SETTINGS: &str = "\
-listen_addresses = '127.0.0.1'
-fsync = off
-full_page_writes = off
-max_connections = 200
-shared_buffers = 128MB
-lc_messages = 'C'
-log_destination = 'stderr'
-logging_collector = off
-";
-
-/// Who may connect: over the loopback address and the Unix socket in the server's own directory. A superuser can run
-/// programs as the server's account, and anybody on this machine can be one, while tests run.
-pub(super) const ACCESS: &str = "\
-host all with_password 127.0.0.1/32 scram-sha-256
-host all all 127.0.0.1/32 trust
-local all all trust
-";
-
-/// How the server is ended: an immediate shutdown, which stops the children, too.
-pub(super) const IMMEDIATE: &str = "QUIT";
-
 /// How long the shared server waits for another user: longer than a test runner takes from one test to the next.
 const GRACE: Duration = Duration::from_secs(3);
 
 fn start_or_join() -> (PostgresServer, Hold) {
     let account = Account::unprivileged();
     let base = base(account);
-    let directory = base.join(format!("postgres-{}", run_name()));
+    let directory = base.join(format!("postgres_{}", run_name()));
     let _turn = lock(&base);
     let hold = join(&directory).unwrap_or_else(|| {
         clean_up(&base);
-        start_shared(directory.clone(), account)
+        start_shared(Nest::new(directory.clone(), account))
     });
     let port = port_of(&directory);
     let server = PostgresServer {
-        url: url(port, "postgres"),
-        url_with_password: Some(url(port, "with_password:secret")),
+        url: url("127.0.0.1", port, "postgres"),
+        url_with_password: Some(url("127.0.0.1", port, "with_password:secret")),
         directory: Some(directory),
     };
     (server, hold)
 }
 
-fn start_shared(directory: PathBuf, account: Account) -> Hold {
+fn start_shared(nest: Nest) -> Hold {
     let port = ReservedPort::new();
-    let nest = Nest::new(directory.clone(), account);
-    make_cluster(&nest, port.number(), "", ACCESS);
-    let (hold, _keeper) = nest.keep(Ending { grace: GRACE, signal: IMMEDIATE }, command_of(&directory));
+    Cluster { port: port.number(), settings: "", access: ACCESS }.make(&nest);
+    let command = command_of(&nest.directory);
+    // The keeper is not waited for: it outlives this process.
+    let (hold, _keeper) = nest.keep(Ending { grace: GRACE, ..ENDING }, command);
     start(&hold);
-    fs::write(directory.join("ready"), "").expect("the server's directory can be written");
+    hold.say_ready();
     hold
-}
-
-/// Makes a cluster: the folders, the superuser `postgres`, the role `with_password`, and the configuration.
-pub(super) fn make_cluster(nest: &Nest, port: u16, more_settings: &str, access: &str) {
-    let data = nest.directory.join("data");
-    let mut initdb = nest.account.command(program("initdb"));
-    initdb.args(["--no-sync", "--no-instructions", "--username=postgres", "--auth=trust"]);
-    initdb.args(["--encoding=UTF8", "--locale=C", "--pgdata"]).arg(&data).current_dir(&nest.directory);
-    must_succeed(&mut initdb);
-
-    let socket = nest.directory.join("socket");
-    fs::create_dir(&socket).unwrap_or_else(|error| panic!("cannot make {}: {error}", socket.display()));
-    nest.account.give(&socket);
-    let socket = socket.display();
-    let settings =
-        format!("{SETTINGS}port = {port}\nunix_socket_directories = '{socket}'\n{more_settings}\n");
-    // Written over what initdb has put there, whose owner stays.
-    fs::write(data.join("postgresql.conf"), settings).expect("a new cluster can be configured");
-    fs::write(data.join("pg_hba.conf"), access).expect("a new cluster can be configured");
-    fs::write(nest.directory.join("port"), port.to_string()).expect("the directory can be written");
-    make_role(nest);
-}
-
-/// Makes the role `with_password` before the server runs, so that a server that accepts connections is complete.
-fn make_role(nest: &Nest) {
-    let statement = nest.directory.join("role.sql");
-    fs::write(&statement, "create role with_password login password 'secret';\n")
-        .expect("the directory can be written");
-    let input = fs::File::open(&statement).expect("the statement was just written");
-    let mut single = nest.account.command(program("postgres"));
-    single.args(["--single", "-j", "-D"]).arg(nest.directory.join("data")).arg("postgres").stdin(input);
-    must_succeed(single.current_dir(&nest.directory));
-}
-
-/// The command that runs the cluster in a directory.
-pub(super) fn command_of(directory: &Path) -> [PathBuf; 3] {
-    [program("postgres"), "-D".into(), directory.join("data")]
-}
-
-/// Starts a server and waits until it accepts connections.
-pub(super) fn start(hold: &Hold) {
-    hold.start();
-    wait_for("PostgreSQL to accept connections", || {
-        assert!(!has_ended(hold), "PostgreSQL did not start:\n{}", log_of(&hold.directory));
-        is_ready(hold)
-    });
-}
-
-/// Whether the running server accepts connections, which its lock file says in the eighth line. A connection would prove
-/// less: another server could have taken the port.
-fn is_ready(hold: &Hold) -> bool {
-    let lines = fs::read_to_string(hold.directory.join("data/postmaster.pid")).unwrap_or_default();
-    let of_this_start = lines.lines().next().and_then(|line| line.trim().parse().ok())
-        == hold.process().map(rustix::process::Pid::as_raw_nonzero);
-    of_this_start && lines.lines().nth(7).is_some_and(|line| line.trim() == "ready")
-}
-
-fn has_ended(hold: &Hold) -> bool {
-    hold.process().is_none_or(super::keeper::has_ended)
-}
-
-fn log_of(directory: &Path) -> String {
-    fs::read_to_string(directory.join("log")).unwrap_or_default()
 }
 
 fn port_of(directory: &Path) -> u16 {
@@ -233,8 +147,8 @@ fn port_of(directory: &Path) -> u16 {
     port.unwrap_or_else(|| panic!("{} does not say the server's port", directory.display()))
 }
 
-pub(super) fn url(port: u16, user: &str) -> String {
-    format!("postgres://{user}@127.0.0.1:{port}/postgres")
+pub(super) fn url(host: &str, port: u16, user: &str) -> String {
+    format!("postgres://{user}@{host}:{port}/postgres")
 }
 
 /// A URL with another database in it.
@@ -270,48 +184,6 @@ fn try_execute(url: &str, statement: &str) -> Result<(), String> {
             error.as_db_error().map_or_else(|| error.to_string(), ToString::to_string)
         })
     })
-}
-
-/// One of PostgreSQL's programs.
-fn program(name: &str) -> PathBuf {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(find_programs).join(name)
-}
-
-fn find_programs() -> PathBuf {
-    let named = env::var_os("BARGE_TEST_POSTGRES_BIN").map(PathBuf::from);
-    let in_path =
-        env::var_os("PATH").into_iter().flat_map(|path| env::split_paths(&path).collect::<Vec<_>>());
-    let candidates = named.into_iter().chain(in_path).chain(folder_by_pg_config()).chain(folders_of_debian());
-    let has_server = |folder: &PathBuf| ["initdb", "postgres"].iter().all(|name| folder.join(name).is_file());
-    candidates.into_iter().find(has_server).unwrap_or_else(|| {
-        panic!("PostgreSQL is missing: on Debian or Ubuntu install the package postgresql; or set BARGE_TEST_POSTGRES_BIN or BARGE_TEST_POSTGRES_URL")
-    })
-}
-
-fn folder_by_pg_config() -> Option<PathBuf> {
-    let output = Command::new("pg_config").arg("--bindir").output().ok()?;
-    Some(PathBuf::from(String::from_utf8(output.stdout).ok()?.trim()))
-}
-
-/// Debian keeps the programs of each major version in a folder of its own. The newest comes first.
-fn folders_of_debian() -> Vec<PathBuf> {
-    let folders = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<u32> =
-        folders.filter_map(|folder| folder.file_name().to_str()?.parse().ok()).collect();
-    versions.sort_unstable_by(|left, right| right.cmp(left));
-    versions.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))).collect()
-}
-
-fn must_succeed(command: &mut Command) {
-    let Output { status, stdout, stderr } =
-        command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
-    assert!(
-        status.success(),
-        "{command:?}: {status}\n{}{}",
-        String::from_utf8_lossy(&stdout),
-        String::from_utf8_lossy(&stderr)
-    );
 }
 
 #[cfg(test)]
