@@ -240,3 +240,23 @@ async fn a_table_that_is_its_own_parent_goes_row_by_row() {
     writer.flush().await.unwrap();
     assert_eq!((store.steps() - steps, store.rows("nodes").len()), (1, 4));
 }
+
+/// The rows of the table that a row failed of are not sent as one step once more; those of other tables are.
+#[tokio::test]
+async fn what_failed_grouped_goes_row_by_row_at_once() {
+    let (store, db) = shop(Action::Refuse);
+    db.insert_all(&[account(7, "there")]).await.unwrap();
+    let writer = one_flush(&db);
+    for id in 0..100 {
+        writer.insert(&account(id, &id.to_string())).await.unwrap();
+    }
+    for id in 0..100 {
+        writer.insert(&order(id, id, 1)).await.unwrap();
+    }
+    let steps = store.steps();
+    writer.flush().await.unwrap();
+    assert_eq!(store.steps() - steps, 2, "the accounts row by row, the orders as one step");
+    let statistics = writer.close().await.unwrap().statistics;
+    assert_eq!((statistics.round_trips, statistics.rejected), (2, 1), "{statistics:?}");
+    assert_eq!((store.rows("accounts").len(), store.rows("orders").len()), (100, 100));
+}

@@ -63,7 +63,7 @@ pub(crate) async fn flush(
     rejected: Vec<(u32, Error)>,
     options: &FlushOptions<'_>,
 ) -> (Answers, Flushed) {
-    let mut attempts = options.retry.start();
+    let mut attempts = options.retry.start_flush();
     // The first commit that was cut off, and what stands if one of them happened.
     let mut uncertain: Option<(Error, Work)> = None;
     let (work, failure, poison) = loop {
@@ -152,22 +152,31 @@ async fn attempt(
         return Ok(work.roll_back_all(parts, options));
     }
     let keys = find_keys(&*core.store, parts, false).await?;
-    if let Some(steps) = group(parts, &keys)?
-        && let Some(work) = grouped(core, parts, steps, work, options).await?
-    {
-        return Ok(work);
-    }
-    replay(core, parts, rejected, options).await
+    let refused = match group(parts, &keys)? {
+        None => None,
+        Some(steps) => match grouped(core, parts, steps, work, options).await? {
+            Grouped::Done(work) => return Ok(work),
+            Grouped::Refused(error) => Some(error),
+        },
+    };
+    replay(core, parts, rejected, options, refused.as_ref()).await
 }
 
-/// Sends the steps in one call. `None` where some row failed, and all were rolled back.
+/// What came of the grouped rows, where the database answered.
+enum Grouped {
+    Done(Work),
+    /// Some row failed, and all were rolled back.
+    Refused(Error),
+}
+
+/// Sends the steps in one call.
 async fn grouped(
     core: &Core,
     parts: &[Part],
     steps: Vec<PlannedStep>,
     mut work: Work,
     options: &FlushOptions<'_>,
-) -> Result<Option<Work>, Failed> {
+) -> Result<Grouped, Failed> {
     let outcomes = |planned: &PlannedStep| options.outcomes || !planned.counts_tell();
     let sent: Vec<Step> =
         steps.iter().map(|planned| Step { outcomes: outcomes(planned), ..planned.step.clone() }).collect();
@@ -177,7 +186,7 @@ async fn grouped(
         Ok(Some(applied)) => {
             lower(fence, CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
-            Ok(Some(work))
+            Ok(Grouped::Done(work))
         }
         Ok(None) => {
             lower(fence, CommitOutcome::Committed);
@@ -190,7 +199,7 @@ async fn grouped(
         }
         Err(CommitError::RolledBack(error)) => {
             lower(fence, CommitOutcome::RolledBack);
-            if is_whole(&error) { Err(error.into()) } else { Ok(None) }
+            if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Refused(error)) }
         }
     }
 }

@@ -15,18 +15,20 @@ use super::flush::{Failed, FlushOptions, Work, is_whole, lower, raise};
 use super::keys::{TableKeys, find_keys};
 use super::plan::{Part, counts_tell, runs, statement_shows};
 use crate::database::Core;
-use crate::store::{CommitError, CommitOutcome, Step, Transaction};
+use crate::store::{CommitError, CommitOutcome, Step, Target, Transaction};
 use crate::{Error, ErrorKind, Result};
 
-/// Sends the parts' rows in arrival order, and rejects those that fail.
+/// Sends the parts' rows in arrival order, and rejects those that fail. `refused` is the failure that ended the grouped attempt.
 pub(super) async fn replay(
     core: &Core,
     parts: &[Part],
     rejected: &[(u32, Error)],
     options: &FlushOptions<'_>,
+    refused: Option<&Error>,
 ) -> Result<Work, Failed> {
     let keys = find_keys(&*core.store, parts, true).await?;
-    let mut known = Known::default();
+    let suspect = refused.filter(|error| error.is_row()).and_then(Error::table).map(str::to_owned);
+    let mut known = Known { suspect, ..Known::default() };
     loop {
         let replay = Replay {
             core,
@@ -68,6 +70,8 @@ async fn begin(
 /// What transactions that ended have taught.
 #[derive(Default)]
 struct Known {
+    /// The table of which a row failed when the rows went grouped: a step of its rows would most likely fail again.
+    suspect: Option<String>,
     caution: Caution,
     /// Rows that end their transaction, by arrival.
     rows: BTreeMap<u32, Error>,
@@ -78,7 +82,7 @@ struct Known {
 /// How rows are sent.
 #[derive(Clone, Copy, Default, PartialEq)]
 enum Caution {
-    /// A run as one step, and row by row where it fails.
+    /// A run as one step, and row by row where it fails or is likely to.
     #[default]
     Runs,
     /// Row by row, in one call.
@@ -201,8 +205,8 @@ impl Replay<'_> {
 
     /// Sends rows as one step, where that is as good as row by row; whether they're answered.
     async fn send_step(&mut self, part: usize, rows: &[u32], step: &Step) -> Result<bool, Stopped> {
-        let row_by_row =
-            self.known.caution != Caution::Runs || (rows.len() > 1 && statement_shows(&step.target));
+        let row_by_row = self.known.caution != Caution::Runs
+            || (rows.len() > 1 && (statement_shows(&step.target) || self.is_suspect(&step.target)));
         if row_by_row || !self.names_keys_once(part, rows) {
             return Ok(false);
         }
@@ -216,6 +220,13 @@ impl Replay<'_> {
             // The statement itself is refused, and would be for every row.
             Err(error) => self.refuse(part, rows, error).map(|()| true),
         }
+    }
+
+    /// Whether a row of the target's table failed when the rows went grouped.
+    fn is_suspect(&self, target: &Target) -> bool {
+        let Some(suspect) = &self.known.suspect else { return false };
+        let table = target.table();
+        suspect.eq_ignore_ascii_case(table.name()) || suspect.eq_ignore_ascii_case(&table.to_string())
     }
 
     fn step(&self, part: usize, rows: &[u32]) -> Result<Step> {
