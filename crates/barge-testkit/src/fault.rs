@@ -52,6 +52,8 @@ pub enum Effect {
     CutLate(Duration),
     /// It takes this much longer.
     Delay(Duration),
+    /// It panics: a bug in a store.
+    Panic,
 }
 
 /// One fault.
@@ -84,6 +86,13 @@ impl FaultPlan {
     #[must_use]
     pub fn whole_transactions(mut self) -> Self {
         self.whole = true;
+        self
+    }
+
+    /// The same plan without faults at a point.
+    #[must_use]
+    pub fn sparing(mut self, point: Point) -> Self {
+        self.faults.retain(|fault| fault.point != point);
         self
     }
 
@@ -162,12 +171,22 @@ struct Shared {
     plan: FaultPlan,
     calls: Mutex<HashMap<Point, u64>>,
     met: Mutex<Vec<Fault>>,
+    tokens: Mutex<Vec<Token>>,
+    /// Transactions that are open now, and the most that were.
+    open: Mutex<(usize, usize)>,
 }
 
 impl FaultStore {
     /// Wraps a store.
     pub fn new(inner: Arc<dyn Store>, plan: FaultPlan) -> Self {
-        FaultStore(Arc::new(Shared { inner, plan, calls: Mutex::default(), met: Mutex::default() }))
+        FaultStore(Arc::new(Shared {
+            inner,
+            plan,
+            calls: Mutex::default(),
+            met: Mutex::default(),
+            tokens: Mutex::default(),
+            open: Mutex::default(),
+        }))
     }
 
     /// Its plan.
@@ -178,6 +197,23 @@ impl FaultStore {
     /// The faults that struck so far, in order.
     pub fn met(&self) -> Vec<Fault> {
         lock(&self.0.met).clone()
+    }
+
+    /// The tokens that were to be claimed so far, in order.
+    pub fn tokens(&self) -> Vec<Token> {
+        lock(&self.0.tokens).clone()
+    }
+
+    /// How many transactions were open at a time, at most, from the call that begins them.
+    pub fn most_open(&self) -> usize {
+        lock(&self.0.open).1
+    }
+
+    fn open(&self) -> Open {
+        let mut open = lock(&self.0.open);
+        open.0 += 1;
+        open.1 = open.1.max(open.0);
+        Open(self.clone())
     }
 
     /// Counts a call, and gives what is to happen to it.
@@ -202,6 +238,7 @@ impl FaultStore {
                 Ok(())
             }
             Some(Effect::Fail(kind)) => Err(Struck { error: injected(kind, point), gone: false }),
+            Some(Effect::Panic) => panic!("injected at {point:?}"),
             Some(_) => Err(Struck { error: injected(ErrorKind::ConnectionLost, point), gone: true }),
         }
     }
@@ -222,6 +259,7 @@ impl FaultStore {
                 inner.rollback().await?;
                 Err(CommitError::RolledBack(injected(ErrorKind::ConnectionLost, Point::Commit)))
             }
+            Some(Effect::Panic) => panic!("injected at commit"),
             Some(Effect::CutBefore) => {
                 inner.rollback().await?;
                 Err(unknown(()))
@@ -247,6 +285,8 @@ impl FaultStore {
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        let _open = self.open();
+        lock(&self.0.tokens).extend(token.cloned());
         self.pass(Point::Begin).await.map_err(Error::from)?;
         let effect = self.strike(Point::Commit);
         match effect {
@@ -285,6 +325,15 @@ impl FaultStore {
             Ok(()) => Ok(Some(applied)),
             Err(error) => Err(error.with_applied(applied)),
         }
+    }
+}
+
+/// Counts a transaction as open while it lives.
+struct Open(FaultStore);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        lock(&self.0.0.open).0 -= 1;
     }
 }
 
@@ -333,9 +382,10 @@ impl Store for FaultStore {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        let open = self.open();
         self.pass(Point::Begin).await?;
         let inner = self.0.inner.begin().await?;
-        Ok(Box::new(FaultTransaction { store: self.clone(), inner: Some(inner) }))
+        Ok(Box::new(FaultTransaction { store: self.clone(), inner: Some(inner), _open: open }))
     }
 
     async fn transact(
@@ -369,6 +419,7 @@ struct FaultTransaction {
     store: FaultStore,
     /// `None` once a fault took it.
     inner: Option<Box<dyn Transaction>>,
+    _open: Open,
 }
 
 impl FaultTransaction {
@@ -413,6 +464,7 @@ impl Transaction for FaultTransaction {
     }
 
     async fn claim(&mut self, token: &Token) -> Result<bool> {
+        lock(&self.store.0.tokens).push(token.clone());
         self.pass(Point::Claim).await?.claim(token).await
     }
 

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::answer::{Cell, Ticket};
-use super::{Buffer, Engine, Flushed, Flusher, Limits, Retry, Statistics, WhenFull};
+use super::{Abandon, Buffer, Engine, Flushed, Flusher, Limits, Retry, Statistics, WhenFull, end_of_task};
 use crate::{Error, ErrorKind, Result};
 
 /// A batch of requests, in the order in which they came. A retry gets the same batch again.
@@ -106,7 +106,8 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> BatcherBuilder<Q, A> {
     pub fn start(self) -> Result<Batcher<Q, A>> {
         self.retry.validate()?;
         let open = Open { requests: Vec::new(), bytes: 0, size: self.size, cell: Arc::new(Cell::default()) };
-        let engine = Engine::start(self.limits, open, Sink { handler: self.handler, retry: self.retry })?;
+        let engine =
+            Engine::start(self.limits, open, vec![Sink { handler: self.handler, retry: self.retry }])?;
         Ok(Batcher { handle: Arc::new(Handle { engine }) })
     }
 }
@@ -217,10 +218,8 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Batcher<Q, A> {
     /// `Timeout`. The batch that is being handled then is waited for.
     pub async fn close_within(&self, deadline: Duration) -> Statistics {
         if tokio::time::timeout(deadline, self.handle.engine.close()).await.is_err() {
-            if let Some(left) = self.handle.engine.take_buffered() {
-                let message = format!("not handled within the {deadline:?} that close_within allowed");
-                left.fail(&Error::new(ErrorKind::Timeout, message));
-            }
+            let message = format!("not handled within the {deadline:?} that close_within allowed");
+            self.handle.engine.abandon_buffered(&Error::new(ErrorKind::Timeout, message));
             self.handle.engine.close().await;
         }
         self.statistics()
@@ -306,8 +305,15 @@ impl<Q, A> Sealed<Q, A> {
 impl<Q, A> Drop for Sealed<Q, A> {
     fn drop(&mut self) {
         if self.cell.get().is_none() {
-            self.fail(&Error::new(ErrorKind::Closed, "the runtime ended before the batch was handled"));
+            let message = format!("{} before the batch was handled", end_of_task());
+            self.fail(&Error::new(ErrorKind::Closed, message));
         }
+    }
+}
+
+impl<Q: Send + Sync + 'static, A: Send + 'static> Abandon for Sealed<Q, A> {
+    fn abandon(self, why: &Error) {
+        self.fail(why);
     }
 }
 
@@ -333,10 +339,14 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Sink<Q, A> {
     }
 }
 
-impl<Q: Send + Sync + 'static, A: Send + 'static> Flusher<Sealed<Q, A>> for Sink<Q, A> {
+impl<Q: Send + Sync + 'static, A: Send + 'static> Flusher<Open<Q, A>> for Sink<Q, A> {
+    type Reach = ();
+
+    fn reach(&self, _open: &Open<Q, A>) {}
+
     async fn flush(&mut self, sealed: Sealed<Q, A>) -> Flushed {
         let retry = self.retry.clone();
-        let mut attempts = retry.start();
+        let mut attempts = retry.start_flush();
         let handled = loop {
             match self.handle(&sealed.requests).await {
                 Ok(answers) => break Ok(answers),
@@ -374,9 +384,5 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Flusher<Sealed<Q, A>> for Sink
                 }
             }
         }
-    }
-
-    fn abandon(&mut self, sealed: Sealed<Q, A>, why: &Error) {
-        sealed.fail(why);
     }
 }

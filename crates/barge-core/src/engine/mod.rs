@@ -4,31 +4,36 @@
 //! hands the sealed batch to whoever flushes it, and goes on with what gathered meanwhile. So batches form while the
 //! previous flush is under way, a lone row leaves at once, and under load batches grow by themselves.
 //!
+//! Each flush in flight has a lane, most engines one. Where there are more, a batch may be flushed beside others whose
+//! [`Reach`] allows it; see [`lanes`] for when it is.
+//!
 //! # Invariants
-//! - A buffer below its limits takes any one addition, so memory is bounded by `max_bytes` and one row, twice: once
-//!   in flight, once open.
-//! - One flush is in flight at a time, and batches are flushed in the order in which they were sealed.
+//! - A buffer below its limits takes any one addition, so memory is bounded by `max_bytes` and one row for each lane, and once
+//!   more for the open buffer.
+//! - A lane has one flush in flight at a time. Batches start in the order in which they were sealed, and a buffer is sealed only when
+//!   its flush starts.
 //! - An addition is done inside one poll: an `add` that was dropped while it waited has added nothing.
-//! - `completed` counts sealed batches whose flush ended, whatever the end; `flush` and `close` wait on it alone.
+//! - `completed` counts sealed batches up to the first whose flush hasn't ended, whatever the others' end; `flush` and `close` wait
+//!   on it alone.
 
 pub(crate) mod answer;
 pub mod batcher;
 
+mod lanes;
 mod limits;
 mod retry;
 mod statistics;
 pub mod writer;
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard};
-use std::task::Poll;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
+pub(crate) use lanes::Reach;
+use lanes::{Flight, FlusherTask, Next};
 use limits::ADAPTIVE_START;
 pub use limits::{Limits, WhenFull};
 pub use retry::Retry;
@@ -39,7 +44,7 @@ use crate::{Error, ErrorKind, Result};
 
 /// What callers add to.
 pub(crate) trait Buffer: Send + 'static {
-    type Sealed: Send + 'static;
+    type Sealed: Abandon;
 
     fn rows(&self) -> usize;
     fn bytes(&self) -> usize;
@@ -47,13 +52,21 @@ pub(crate) trait Buffer: Send + 'static {
     fn seal(&mut self) -> Self::Sealed;
 }
 
-/// Flushes sealed batches and answers their rows.
-pub(crate) trait Flusher<S>: Send + 'static {
-    /// Flushes one batch. `Err` where the batch as a whole failed; its rows are answered all the same.
-    fn flush(&mut self, sealed: S) -> impl Future<Output = Flushed> + Send;
+/// A sealed batch.
+pub(crate) trait Abandon: Send + 'static {
+    /// Answers its rows, which will not be flushed.
+    fn abandon(self, why: &Error);
+}
 
-    /// Answers the rows of a batch that will not be flushed.
-    fn abandon(&mut self, sealed: S, why: &Error);
+/// A lane: flushes sealed batches one after the other, and answers their rows.
+pub(crate) trait Flusher<B: Buffer>: Send + 'static {
+    type Reach: Reach;
+
+    /// What the open buffer would touch, were it flushed now. Asked only where there are several lanes.
+    fn reach(&self, open: &B) -> Self::Reach;
+
+    /// Flushes one batch. A failure of the batch as a whole is told; its rows are answered all the same.
+    fn flush(&mut self, sealed: B::Sealed) -> impl Future<Output = Flushed> + Send;
 }
 
 /// The shared half of a batcher or a writer.
@@ -76,6 +89,10 @@ struct State<B> {
     opened: Option<Instant>,
     /// Batches sealed so far.
     sealed: u64,
+    /// How long the last flush took that needed no retry.
+    flush_time: Option<Duration>,
+    /// Calls of `flush` that wait.
+    waiting: Vec<Arc<Waiting>>,
     flush_requested: bool,
     closing: bool,
     /// Why nothing is accepted any more, once that is so.
@@ -84,43 +101,67 @@ struct State<B> {
 }
 
 impl<B: Buffer> State<B> {
+    /// Seals the buffer, and gives it its number.
+    fn seal(&mut self) -> B::Sealed {
+        self.sealed += 1;
+        self.flush_requested = false;
+        self.open.seal()
+    }
+
     /// Takes what is buffered, to be answered with an error.
-    fn abandon_open(&mut self) -> Option<B::Sealed> {
+    fn abandon_open(&mut self, why: &Error) -> Option<B::Sealed> {
         let rows = self.open.rows();
+        if rows == 0 {
+            return None;
+        }
         self.counters.abandon(rows as u64);
-        (rows > 0).then(|| self.open.seal())
+        let sealed = self.seal();
+        self.tell(self.sealed, why);
+        Some(sealed)
+    }
+
+    /// Tells those who wait for a batch that it failed as a whole.
+    fn tell(&mut self, batch: u64, failure: &Error) {
+        for waiting in self.waiting.iter().filter(|waiting| batch <= waiting.last) {
+            waiting.failure.get_or_init(|| failure.clone());
+        }
     }
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum FlusherState {
-    /// Flushing; it will look at the buffer when it is done.
+    /// It will look at the buffer by itself, or only the end of a flush can change anything.
     Busy,
     /// Waiting for a first row.
     Idle,
     /// Waiting for more rows, or for the linger to end.
     Lingering,
+    /// Waiting for enough rows to flush them beside others.
+    Gathering,
 }
 
-/// Failures kept for those who wait: more than can come before a task that was woken runs.
-const FAILURES_KEPT: usize = 64;
+/// A call of `flush` that waits.
+struct Waiting {
+    /// The last batch it waits for, counted from 1. Batches that end from now on up to this one were all before the call.
+    last: u64,
+    /// The first failure of a batch as a whole.
+    failure: OnceLock<Error>,
+}
 
 /// How far the flusher came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Completed {
+    /// Batches that ended, but those after one that hasn't.
     batches: u64,
-    /// The last batches that failed as a whole, counted from 1, and why. Whoever waits looks for one of two batches: the one in flight
-    /// when it came, and the one that was open.
-    failures: VecDeque<(u64, Error)>,
     ended: bool,
 }
 
 impl<B: Buffer> Engine<B> {
-    /// An engine whose flusher runs on the present runtime.
+    /// An engine that runs on the present runtime, with at least one lane.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub(crate) fn start(limits: Limits, buffer: B, flusher: impl Flusher<B::Sealed>) -> Result<Arc<Self>> {
+    pub(crate) fn start(limits: Limits, buffer: B, lanes: Vec<impl Flusher<B>>) -> Result<Arc<Self>> {
         limits.validate()?;
         let cap = match limits.latency_target {
             Some(_) => limits.max_rows.min(ADAPTIVE_START),
@@ -132,6 +173,8 @@ impl<B: Buffer> Engine<B> {
             flusher: FlusherState::Busy,
             opened: None,
             sealed: 0,
+            flush_time: None,
+            waiting: Vec::new(),
             flush_requested: false,
             closing: false,
             refusal: None,
@@ -144,8 +187,7 @@ impl<B: Buffer> Engine<B> {
             room: Notify::new(),
             completed: watch::Sender::new(Completed::default()),
         });
-        let task = FlusherTask { engine: Arc::clone(&engine), flusher };
-        tokio::spawn(task.run());
+        tokio::spawn(FlusherTask::new(Arc::clone(&engine), lanes).run());
         Ok(engine)
     }
 
@@ -210,6 +252,7 @@ impl<B: Buffer> Engine<B> {
             FlusherState::Busy => false,
             FlusherState::Idle => true,
             FlusherState::Lingering => self.is_full(state),
+            FlusherState::Gathering => self.is_half_full(state),
         };
         if wake {
             // Busy from now on, so that only the first row wakes it.
@@ -223,18 +266,21 @@ impl<B: Buffer> Engine<B> {
     /// # Errors
     /// The failure of a batch that failed as a whole meanwhile.
     pub(crate) async fn flush(&self) -> Result<()> {
-        let (target, before) = {
+        let waiting = {
             let mut state = self.lock();
             let buffered = state.open.rows() > 0;
             state.flush_requested |= buffered;
-            (state.sealed + u64::from(buffered), self.completed.borrow().batches)
+            let last = state.sealed + u64::from(buffered);
+            let waiting = Arc::new(Waiting { last, failure: OnceLock::new() });
+            state.waiting.push(Arc::clone(&waiting));
+            waiting
         };
         self.work.notify_one();
-        let completed = self.wait_for(|completed| completed.batches >= target || completed.ended).await;
-        let mut failures = completed.failures.into_iter();
-        match failures.find(|(batch, _)| (before + 1..=target).contains(batch)) {
-            Some((_, error)) => Err(error),
-            None if completed.batches < target => Err(closed("the flush was abandoned")),
+        let last = waiting.last;
+        let completed = self.wait_for(|completed| completed.batches >= last || completed.ended).await;
+        match waiting.failure.get() {
+            Some(error) => Err(error.clone()),
+            None if completed.batches < last => Err(closed("the flush was abandoned")),
             None => Ok(()),
         }
     }
@@ -255,32 +301,35 @@ impl<B: Buffer> Engine<B> {
         self.wait_for(|completed| completed.ended).await;
     }
 
-    /// Refuses everything from now on, and returns what was buffered.
-    pub(crate) fn poison(&self, error: &Error) -> Option<B::Sealed> {
+    /// Refuses everything from now on, and abandons what was buffered. The first reason stands.
+    fn poison(&self, error: &Error) {
         let mut state = self.lock();
-        state.refusal = Some(
-            Error::new(
-                ErrorKind::Poisoned,
-                format!("a flush before may be lost, so nothing more is accepted: {error}"),
-            )
-            .with_source(error.clone()),
-        );
-        let buffered = state.abandon_open();
+        let poisoned = state.refusal.take().filter(|refusal| refusal.kind() == ErrorKind::Poisoned);
+        let refusal = poisoned.unwrap_or_else(|| {
+            let message = format!("a flush before may be lost, so nothing more is accepted: {error}");
+            Error::new(ErrorKind::Poisoned, message).with_source(error.clone())
+        });
+        state.refusal = Some(refusal.clone());
+        let buffered = state.abandon_open(&refusal);
         drop(state);
         self.room.notify_waiters();
-        buffered
+        if let Some(buffered) = buffered {
+            buffered.abandon(&refusal);
+        }
     }
 
-    /// Takes in nothing more, and takes what is buffered away from the flusher.
-    pub(crate) fn take_buffered(&self) -> Option<B::Sealed> {
+    /// Takes in nothing more, and abandons what is buffered.
+    pub(crate) fn abandon_buffered(&self, why: &Error) {
         let mut state = self.lock();
         state.closing = true;
         state.refusal.get_or_insert_with(|| closed("it was closed before"));
-        let buffered = state.abandon_open();
+        let buffered = state.abandon_open(why);
         drop(state);
+        if let Some(buffered) = buffered {
+            buffered.abandon(why);
+        }
         self.work.notify_one();
         self.room.notify_waiters();
-        buffered
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -292,7 +341,7 @@ impl<B: Buffer> Engine<B> {
         let mut completed = self.completed.subscribe();
         // The sender lives in self, so waiting can't fail.
         match completed.wait_for(reached).await {
-            Ok(completed) => completed.clone(),
+            Ok(completed) => *completed,
             Err(_) => Completed { ended: true, ..Completed::default() },
         }
     }
@@ -302,50 +351,102 @@ impl<B: Buffer> Engine<B> {
         state.open.rows() >= state.cap || state.open.bytes() >= self.limits.max_bytes
     }
 
+    /// Whether there is enough to be flushed beside others.
+    fn is_half_full(&self, state: &State<B>) -> bool {
+        state.open.rows() >= state.cap.div_ceil(2) || state.open.bytes() >= self.limits.max_bytes.div_ceil(2)
+    }
+
     #[inline]
     fn lock(&self) -> MutexGuard<'_, State<B>> {
         // A panic inside `append` (a record's own code) leaves at worst a row of that record behind; the state itself is sound.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
-    /// Waits until a flush should start, and seals the buffer for it, which makes room. `None` at the end.
-    async fn next(&self) -> Option<(B::Sealed, usize, FlushReason, Duration)> {
-        loop {
-            let deadline = {
-                let mut state = self.lock();
-                if let Some(reason) = self.due(&state) {
-                    let rows = state.open.rows();
-                    let sealed = state.open.seal();
-                    let waited = state.opened.take().map_or(Duration::ZERO, |opened| opened.elapsed());
-                    state.flusher = FlusherState::Busy;
-                    state.flush_requested = false;
-                    state.sealed += 1;
-                    state.counters.in_flight = rows as u64;
-                    return Some((sealed, rows, reason, waited));
-                }
-                if state.closing {
-                    return None;
-                }
-                let lingering = state.open.rows() > 0;
-                state.flusher = if lingering { FlusherState::Lingering } else { FlusherState::Idle };
-                state.opened.filter(|_| lingering).map(|opened| opened + self.limits.linger)
-            };
-            match deadline {
-                Some(deadline) => {
-                    let _ = tokio::time::timeout_at(deadline, self.work.notified()).await;
-                }
-                None => self.work.notified().await,
-            }
+    /// What the flusher does next, with these flushes in flight and this lane free.
+    fn next<F: Flusher<B>>(&self, flights: &[Flight<F::Reach>], lane: &F, lanes: usize) -> Next<B, F> {
+        let mut state = self.lock();
+        state.flusher = FlusherState::Busy;
+        let Some(reason) = self.due(&state, !flights.is_empty()) else {
+            return self.wait(&mut state, flights.is_empty());
+        };
+        let reach = (lanes > 1).then(|| lane.reach(&state.open));
+        let fits = |flight: &Flight<F::Reach>| match (&reach, &flight.reach) {
+            (Some(reach), Some(other)) => reach.allows(other),
+            _ => false,
+        };
+        if !flights.iter().all(fits) {
+            return Next::Wait { until: None };
+        }
+        let rows = state.open.rows();
+        let waited = state.opened.take().map_or(Duration::ZERO, |opened| opened.elapsed());
+        let sealed = state.seal();
+        state.counters.in_flight += rows as u64;
+        let flight = Flight {
+            batch: state.sealed,
+            rows,
+            allowed: state.cap,
+            reason,
+            waited,
+            started: Instant::now(),
+            reach,
+        };
+        Next::Flush(flight, sealed)
+    }
+
+    /// Waits until the flusher is woken, or a time has come.
+    async fn wait_for_work(&self, until: Option<Instant>) {
+        let notified = self.work.notified();
+        match until {
+            Some(until) => drop(tokio::time::timeout_at(until, notified).await),
+            None => notified.await,
         }
     }
 
-    /// Why a flush should start now.
-    fn due(&self, state: &State<B>) -> Option<FlushReason> {
+    /// For what the flusher waits where nothing is due.
+    fn wait<F: Flusher<B>>(&self, state: &mut State<B>, idle: bool) -> Next<B, F> {
+        if state.closing && idle {
+            return Next::End;
+        }
+        let (waits_for, wait) = match state.opened.filter(|_| state.open.rows() > 0) {
+            None => (FlusherState::Idle, None),
+            Some(opened) if idle || !self.limits.linger.is_zero() => {
+                (FlusherState::Lingering, Some(opened + self.limits.linger))
+            }
+            Some(opened) => (FlusherState::Gathering, state.flush_time.map(|time| opened + time)),
+        };
+        state.flusher = waits_for;
+        Next::Wait { until: wait }
+    }
+
+    /// Keeps account of a flush that ended. `earliest` is the first batch that is still in flight.
+    fn end<R>(&self, flight: &Flight<R>, flushed: Flushed, earliest: Option<u64>) {
+        let took = flight.started.elapsed();
+        if let Some(error) = &flushed.poison {
+            self.poison(error);
+        }
+        let mut state = self.lock();
+        let Flight { batch, rows, allowed, reason, waited, .. } = *flight;
+        state.counters.record(&flushed, reason, rows, allowed, waited, took);
+        state.cap = adapted(&self.limits, state.cap, allowed, rows, took);
+        if flushed.retries == 0 {
+            state.flush_time = Some(took);
+        }
+        if let Some(failure) = &flushed.failure {
+            state.tell(batch, failure);
+        }
+        let batches = earliest.map_or(state.sealed, |earliest| earliest - 1);
+        state.waiting.retain(|waiting| waiting.last > batches && Arc::strong_count(waiting) > 1);
+        drop(state);
+        self.completed.send_modify(|completed| completed.batches = batches);
+    }
+
+    /// Why a flush should start now; `beside` others or alone.
+    fn due(&self, state: &State<B>, beside: bool) -> Option<FlushReason> {
         let rows = state.open.rows();
         if rows == 0 {
             return None;
         }
-        let lingered = || state.opened.is_none_or(|opened| opened.elapsed() >= self.limits.linger);
+        let waits = |time| state.opened.is_none_or(|opened| opened.elapsed() >= time);
         if rows >= state.cap {
             Some(FlushReason::Rows)
         } else if state.open.bytes() >= self.limits.max_bytes {
@@ -354,12 +455,11 @@ impl<B: Buffer> Engine<B> {
             Some(FlushReason::Close)
         } else if state.flush_requested {
             Some(FlushReason::Explicit)
-        } else if self.limits.linger.is_zero() {
-            Some(FlushReason::Idle)
-        } else if lingered() {
-            Some(FlushReason::Linger)
+        } else if !self.limits.linger.is_zero() {
+            waits(self.limits.linger).then_some(FlushReason::Linger)
         } else {
-            None
+            let worthwhile = || self.is_half_full(state) || state.flush_time.is_some_and(waits);
+            (!beside || worthwhile()).then_some(FlushReason::Idle)
         }
     }
 }
@@ -368,70 +468,16 @@ fn closed(message: &str) -> Error {
     Error::new(ErrorKind::Closed, message)
 }
 
-/// The task that flushes. Dropped before its end, as when its runtime shuts down, it abandons what is left.
-struct FlusherTask<B: Buffer, F: Flusher<B::Sealed>> {
-    engine: Arc<Engine<B>>,
-    flusher: F,
+/// What ended the task that flushes: the beginning of a sentence.
+pub(crate) fn end_of_task() -> &'static str {
+    if std::thread::panicking() { "a panic ended the task that flushes" } else { "the runtime ended" }
 }
 
-impl<B: Buffer, F: Flusher<B::Sealed>> FlusherTask<B, F> {
-    async fn run(mut self) {
-        while let Some((sealed, rows, reason, waited)) = self.engine.next().await {
-            let started = Instant::now();
-            let flushed = {
-                let mut flush = pin!(self.flusher.flush(sealed));
-                // The flush goes on its way before callers who wait for room are woken: waking a thread takes longer.
-                let begun = poll_fn(|context| Poll::Ready(flush.as_mut().poll(context))).await;
-                self.engine.room.notify_waiters();
-                match begun {
-                    Poll::Ready(flushed) => flushed,
-                    Poll::Pending => flush.await,
-                }
-            };
-            let took = started.elapsed();
-            let engine = &self.engine;
-            if let Some(error) = &flushed.poison
-                && let Some(buffered) = engine.poison(error)
-            {
-                let refusal = engine.lock().refusal.clone();
-                self.flusher.abandon(buffered, refusal.as_ref().unwrap_or(error));
-            }
-            {
-                let mut state = engine.lock();
-                let allowed = state.cap;
-                state.counters.record(&flushed, reason, rows, allowed, waited, took);
-                state.cap = adapted(&engine.limits, allowed, rows, took);
-            }
-            engine.completed.send_modify(|completed| {
-                completed.batches += 1;
-                if let Some(error) = flushed.failure {
-                    if completed.failures.len() == FAILURES_KEPT {
-                        completed.failures.pop_front();
-                    }
-                    completed.failures.push_back((completed.batches, error));
-                }
-            });
-        }
-        // Drop ends it, and finds nothing left.
-    }
-}
-
-impl<B: Buffer, F: Flusher<B::Sealed>> Drop for FlusherTask<B, F> {
-    fn drop(&mut self) {
-        let buffered = self.engine.take_buffered();
-        self.engine.lock().counters.abandon_in_flight();
-        if let Some(buffered) = buffered {
-            let why = closed("the runtime ended before the batch was flushed");
-            self.flusher.abandon(buffered, &why);
-        }
-        self.engine.completed.send_modify(|completed| completed.ended = true);
-    }
-}
-
-/// The cap on rows after a flush of `rows` that took so long.
-fn adapted(limits: &Limits, cap: usize, rows: usize, took: Duration) -> usize {
+/// The cap on rows, now `cap`, after a flush of `rows` of `allowed` that took so long. Flushes that ran beside each other move it once: it
+/// was lower, or higher, when the later ones of them end.
+fn adapted(limits: &Limits, cap: usize, allowed: usize, rows: usize, took: Duration) -> usize {
     match limits.latency_target {
-        Some(target) if took > target => (cap * 7 / 10).max(1),
+        Some(target) if took > target => cap.min(allowed * 7 / 10).max(1),
         Some(_) if rows >= cap => (cap + (cap / 8).max(1)).min(limits.max_rows),
         _ => cap,
     }
@@ -445,14 +491,20 @@ mod tests {
     fn the_cap_rises_by_an_eighth_and_falls_to_seven_tenths() {
         let target = Duration::from_millis(10);
         let limits = Limits { max_rows: 1_200, latency_target: Some(target), ..Limits::default() };
-        assert_eq!(adapted(&limits, 800, 800, target), 900);
-        assert_eq!(adapted(&limits, 1_100, 1_100, target), 1_200, "never above max_rows");
-        assert_eq!(adapted(&limits, 800, 799, target), 800, "a flush that wasn't full says nothing");
-        assert_eq!(adapted(&limits, 800, 3, target * 2), 560);
-        assert_eq!(adapted(&limits, 1, 1, target * 2), 1);
-        assert_eq!(adapted(&limits, 1, 1, target), 2);
+        assert_eq!(adapted(&limits, 800, 800, 800, target), 900);
+        assert_eq!(adapted(&limits, 1_100, 1_100, 1_100, target), 1_200, "never above max_rows");
+        assert_eq!(adapted(&limits, 800, 800, 799, target), 800, "a flush that wasn't full says nothing");
+        assert_eq!(adapted(&limits, 800, 800, 3, target * 2), 560);
+        assert_eq!(adapted(&limits, 1, 1, 1, target * 2), 1);
+        assert_eq!(adapted(&limits, 1, 1, 1, target), 2);
+        assert_eq!(
+            adapted(&limits, 560, 800, 800, target * 2),
+            560,
+            "cut once for flushes that ran together"
+        );
+        assert_eq!(adapted(&limits, 900, 800, 800, target), 900, "raised once");
         let fixed = Limits { latency_target: None, ..limits };
-        assert_eq!(adapted(&fixed, 800, 800, Duration::from_secs(9)), 800);
+        assert_eq!(adapted(&fixed, 800, 800, 800, Duration::from_secs(9)), 800);
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub enum FlushReason {
     Bytes,
     /// The linger ended.
     Linger,
-    /// The previous flush had ended, and there were rows.
+    /// There were rows, and the previous flush had ended; or enough of them to be flushed beside it, where a writer may.
     Idle,
     /// `flush` was called.
     Explicit,
@@ -58,7 +58,7 @@ pub struct Statistics {
     pub without_effect: u64,
     /// Rows that wait in the buffer.
     pub buffered: u64,
-    /// Rows of the flush that is under way.
+    /// Rows of the flushes that are under way.
     pub in_flight: u64,
     /// Flushes that ended.
     pub flushes: u64,
@@ -153,7 +153,7 @@ impl Counters {
         totals.wait_in_buffer += waited;
         totals.flush_time += took;
         self.by_reason[reason as usize] += 1;
-        self.in_flight = 0;
+        self.in_flight -= rows as u64;
         metrics::counter!("barge.flushes", "reason" => reason.as_str()).increment(1);
         metrics::counter!("barge.rows.committed").increment(flushed.committed);
         metrics::counter!("barge.rows.rejected").increment(flushed.rejected);
@@ -168,7 +168,7 @@ impl Counters {
         self.totals.rejected += rows;
     }
 
-    /// The rows of a flush that was dropped before it ended: answered with an error too.
+    /// The rows of flushes that were dropped before they ended: answered with an error too.
     pub(crate) fn abandon_in_flight(&mut self) {
         let rows = std::mem::take(&mut self.in_flight);
         self.abandon(rows);
@@ -193,7 +193,7 @@ mod tests {
 
     #[test]
     fn ratios_are_of_rows_sent() {
-        let mut counters = Counters { added: 30, ..Counters::default() };
+        let mut counters = Counters { added: 30, in_flight: 20, ..Counters::default() };
         let flushed =
             Flushed { committed: 18, rejected: 2, statements: 9, round_trips: 4, ..Flushed::default() };
         counters.record(&flushed, FlushReason::Idle, 20, 100, Duration::ZERO, Duration::ZERO);

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use barge_core::store::Token;
 use barge_core::{Database, Operation, Outcome, Record, Report, Result};
 use barge_testkit::{Effect, FaultPlan, FaultStore, MemoryStore, MemoryTable, Value};
 
@@ -39,6 +40,7 @@ struct Run {
     store: MemoryStore,
     /// Whether a commit was cut off, so that an error leaves a row in doubt.
     cut: bool,
+    faults: FaultStore,
 }
 
 fn seeds(seeds: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
@@ -46,15 +48,16 @@ fn seeds(seeds: std::ops::Range<u64>) -> impl Iterator<Item = u64> {
     seeds.filter(move |seed| only.is_none_or(|only| only == *seed))
 }
 
-/// Writes lines and counters from several tasks at once.
-async fn run(plan: FaultPlan, seed: u64) -> Run {
+/// Writes lines and counters from several tasks at once, with so many flushes in flight at most. Where there are several, most batches hold
+/// lines alone, so that they may go beside each other.
+async fn run(plan: FaultPlan, seed: u64, flushes_in_flight: usize) -> Run {
     let memory = MemoryStore::new().commit_time(Duration::from_millis(1));
     let memory = if seed.is_multiple_of(2) { memory } else { memory.failure_ends_transaction() };
     memory.create(MemoryTable::new(Line::table())).unwrap();
     memory.create(MemoryTable::new(Counter::table())).unwrap();
     let faults = FaultStore::new(Arc::new(memory.clone()), plan);
     let db = Database::new(faults.clone());
-    let writer = db.writer().max_rows(1 + seed as usize % 9).start();
+    let writer = db.writer().max_rows(1 + seed as usize % 9).unordered(flushes_in_flight).start();
     let mut tasks = Vec::new();
     for task in 0..TASKS {
         let writer = writer.clone();
@@ -66,8 +69,11 @@ async fn run(plan: FaultPlan, seed: u64) -> Run {
                 if let Ok(receipt) = writer.insert(&Line { id }).await {
                     lines.push((id, receipt));
                 }
+                if flushes_in_flight > 1 && line % 4 > 0 {
+                    continue;
+                }
                 let operation = [Operation::Insert, Operation::Update, Operation::Upsert, Operation::Delete]
-                    [(line + task) as usize % 4];
+                    [(line / if flushes_in_flight > 1 { 4 } else { 1 } + task) as usize % 4];
                 if let Ok(receipt) = writer.add(operation, &Counter { id: task, n: line }).await {
                     counters.push((operation, line, receipt));
                 }
@@ -96,7 +102,7 @@ async fn run(plan: FaultPlan, seed: u64) -> Run {
     tokio::time::sleep(Duration::from_secs(10)).await;
     let cut = |effect: &Effect| matches!(effect, Effect::CutBefore | Effect::CutAfter | Effect::CutLate(_));
     let cut = faults.met().iter().any(|fault| cut(&fault.effect));
-    Run { lines, counters, report, store: memory, cut }
+    Run { lines, counters, report, store: memory, cut, faults }
 }
 
 impl Run {
@@ -114,15 +120,15 @@ impl Run {
         let answered = self.lines.len() + self.counters.iter().map(Vec::len).sum::<usize>();
         assert_eq!(statistics.added, answered as u64, "{plan}");
         assert_eq!(statistics.committed + statistics.rejected, statistics.added, "{plan}");
-        assert_eq!(statistics.buffered, 0, "{plan}");
+        assert_eq!((statistics.buffered, statistics.in_flight), (0, 0), "{plan}");
     }
 }
 
 /// Faults that pass: every row gets through, once, and every answer is the one it would have had without faults.
-fn faults_that_pass(range: std::ops::Range<u64>) {
+fn faults_that_pass(range: std::ops::Range<u64>, flushes_in_flight: usize) {
     for seed in seeds(range) {
         let plan = FaultPlan::from_seed(seed);
-        let run = block_on(run(plan.clone(), seed));
+        let run = block_on(run(plan.clone(), seed, flushes_in_flight));
         run.check_account(&plan);
         assert_eq!(run.lines.len() as i64, TASKS * LINES, "{plan}");
         for (id, answer) in &run.lines {
@@ -132,28 +138,51 @@ fn faults_that_pass(range: std::ops::Range<u64>) {
         assert!(written.values().all(|&times| times == 1), "{plan}: {written:?}");
         assert_eq!(written.len() as i64, TASKS * LINES, "{plan}");
         check_counters(&run, &plan);
+        check_tokens(&run.faults.tokens(), flushes_in_flight, &plan);
     }
 }
 
-// Four tests, so that they run side by side.
+/// Tokens of each lane grow; a token claimed again is a retry.
+fn check_tokens(tokens: &[Token], lanes: usize, plan: &FaultPlan) {
+    let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+    for token in tokens {
+        assert_eq!(token.writer, tokens[0].writer, "{plan}");
+        assert!((token.lane as usize) < lanes, "{plan}: {token:?}");
+        let last = last.entry(token.lane).or_default();
+        assert!(token.sequence == *last || token.sequence == *last + 1, "{plan}: {token:?} after {last}");
+        *last = token.sequence;
+    }
+}
+
+// Several tests, so that they run side by side.
 #[test]
 fn no_row_is_lost_or_written_twice_in_seeds_from_0() {
-    faults_that_pass(0..2_500);
+    faults_that_pass(0..2_500, 1);
 }
 
 #[test]
 fn no_row_is_lost_or_written_twice_in_seeds_from_2500() {
-    faults_that_pass(2_500..5_000);
+    faults_that_pass(2_500..5_000, 1);
 }
 
 #[test]
 fn no_row_is_lost_or_written_twice_in_seeds_from_5000() {
-    faults_that_pass(5_000..7_500);
+    faults_that_pass(5_000..7_500, 1);
 }
 
 #[test]
 fn no_row_is_lost_or_written_twice_in_seeds_from_7500() {
-    faults_that_pass(7_500..10_000);
+    faults_that_pass(7_500..10_000, 1);
+}
+
+#[test]
+fn no_row_is_lost_or_written_twice_with_two_flushes_in_flight() {
+    faults_that_pass(10_000..12_500, 2);
+}
+
+#[test]
+fn no_row_is_lost_or_written_twice_with_four_flushes_in_flight() {
+    faults_that_pass(12_500..15_000, 4);
 }
 
 /// Each task's counter went through its operations one by one.
@@ -184,11 +213,10 @@ fn check_counters(run: &Run, plan: &FaultPlan) {
 
 /// Faults that no retry helps against: a row answered `Ok` is there once, a row answered with an error is not, unless a commit
 /// was cut off and nobody could find out.
-#[test]
-fn answers_are_true_through_faults_that_stay() {
-    for seed in seeds(0..2_000) {
+fn faults_that_stay(range: std::ops::Range<u64>, flushes_in_flight: usize) {
+    for seed in seeds(range) {
         let plan = FaultPlan::from_seed_with_fatal(seed);
-        let run = block_on(run(plan.clone(), seed));
+        let run = block_on(run(plan.clone(), seed, flushes_in_flight));
         run.check_account(&plan);
         let written = run.written();
         assert!(written.values().all(|&times| times == 1), "{plan}: {written:?}");
@@ -206,6 +234,16 @@ fn answers_are_true_through_faults_that_stay() {
         // What was not accepted is not there.
         assert!(written.keys().all(|id| run.lines.contains_key(id)), "{plan}");
     }
+}
+
+#[test]
+fn answers_are_true_through_faults_that_stay() {
+    faults_that_stay(0..2_000, 1);
+}
+
+#[test]
+fn answers_are_true_through_faults_that_stay_with_several_flushes_in_flight() {
+    faults_that_stay(2_000..4_000, 3);
 }
 
 fn block_on<T>(future: impl Future<Output = T>) -> T {

@@ -9,6 +9,7 @@ mod database;
 mod faults;
 mod order;
 mod properties;
+mod unordered;
 mod writer;
 
 use std::time::Duration;

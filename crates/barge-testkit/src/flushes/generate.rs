@@ -27,7 +27,7 @@ pub(super) fn case() -> impl Strategy<Value = Case> {
     let atomic = prop::bool::weighted(0.2);
     let receipts = prop::bool::weighted(0.7);
     (acts(), actions(), max_rows, atomic, receipts).prop_map(|(acts, actions, max_rows, atomic, receipts)| {
-        Case { actions, acts, max_rows, atomic, receipts }
+        Case { actions, acts, max_rows, atomic, receipts, unordered_flushes: 1 }
     })
 }
 
@@ -95,8 +95,9 @@ fn write(operation: Operation, shape: usize, numbers: [u8; 4]) -> Write {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Case { actions, acts, max_rows, atomic, receipts } = self;
+        let Case { actions, acts, max_rows, atomic, receipts, unordered_flushes } = self;
         writeln!(f, "max_rows {max_rows}, atomic {atomic}, receipts {receipts}, {actions:?}")?;
+        writeln!(f, "{unordered_flushes} unordered flushes")?;
         for act in acts {
             let Act::Add(writes) = act else {
                 writeln!(f, "flush")?;

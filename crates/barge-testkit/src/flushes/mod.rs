@@ -66,6 +66,27 @@ pub struct Case {
     pub atomic: bool,
     /// Whether receipts are kept, so that outcomes are computed.
     pub receipts: bool,
+    /// How many flushes of plain inserts may be in flight; see [`Case::unordered`].
+    pub unordered_flushes: usize,
+}
+
+impl Case {
+    /// The same case for a writer with several flushes in flight, but for inserts whose order would show and that may go beside others: of
+    /// rows that have a key. They are inserted if absent.
+    #[must_use]
+    pub fn unordered(mut self, flushes_in_flight: usize) -> Self {
+        self.unordered_flushes = flushes_in_flight;
+        for act in &mut self.acts {
+            let Act::Add(writes) = act else { continue };
+            for write in writes.iter_mut().filter(|write| write.operation == Operation::Insert) {
+                let shows = !matches!(tables::SHAPES[write.shape].0, tables::KEYLESS | "nodes" | "gauges");
+                if shows {
+                    write.operation = Operation::InsertIfAbsent;
+                }
+            }
+        }
+        self
+    }
 }
 
 /// Draws so many cases, unless `PROPTEST_CASES` says otherwise, and checks each. Panics with the seed and the smallest
@@ -102,6 +123,7 @@ pub async fn check(
     let db = Database::over(Arc::clone(&store));
     // Lingering long, so that a flush is so many rows or what `flush` says, and the reference knows which.
     let writer = db.writer().max_rows(case.max_rows).linger(Duration::from_secs(3_600));
+    let writer = writer.unordered(case.unordered_flushes);
     let writer = if case.atomic { writer.atomic() } else { writer }.start();
     let mut flushes = Flushes::new(&tables, case, reference);
     let mut receipts = Vec::new();

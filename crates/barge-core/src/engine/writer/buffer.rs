@@ -2,12 +2,13 @@
 
 use std::any::TypeId;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow::array::{Array, RecordBatch};
 use arrow::compute::concat_batches;
 
 use super::answers::Answers;
+use super::sink::Outcomes;
 use crate::engine::Buffer;
 use crate::engine::answer::Cell;
 use crate::record::{Columns, ErasedColumns, finish_batch};
@@ -53,6 +54,7 @@ pub(crate) struct Rows {
     cell: Arc<Cell<Answers>>,
     /// Rows of the batch before, as a first guess at this one's.
     expected_rows: usize,
+    outcomes: Arc<Mutex<Outcomes>>,
 }
 
 struct Segment {
@@ -74,6 +76,8 @@ pub(crate) struct Sealed {
     pub(crate) segments: Vec<SealedSegment>,
     pub(crate) rows: u32,
     pub(crate) cell: Arc<Cell<Answers>>,
+    /// Where rejected rows are kept.
+    pub(super) outcomes: Arc<Mutex<Outcomes>>,
 }
 
 /// Rows of one table and operation.
@@ -86,7 +90,7 @@ pub(crate) struct SealedSegment {
 }
 
 impl Rows {
-    pub(crate) fn new() -> Self {
+    pub(super) fn new(outcomes: Arc<Mutex<Outcomes>>) -> Self {
         Rows {
             segments: Vec::new(),
             last: 0,
@@ -94,6 +98,7 @@ impl Rows {
             bytes: 0,
             cell: Arc::new(Cell::default()),
             expected_rows: FIRST_ROWS,
+            outcomes,
         }
     }
 
@@ -170,6 +175,11 @@ impl Rows {
         first
     }
 
+    /// What its rows are of.
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&TableRef, Operation)> {
+        self.segments.iter().map(|segment| (&segment.table, segment.operation))
+    }
+
     pub(crate) fn cell(&self) -> &Arc<Cell<Answers>> {
         &self.cell
     }
@@ -192,9 +202,10 @@ impl Buffer for Rows {
         // Room for as many rows as came now, a quarter less each time fewer come.
         let expected_rows =
             (self.rows as usize).max(self.expected_rows - self.expected_rows / 4).max(FIRST_ROWS);
-        let open = std::mem::replace(self, Rows { expected_rows, ..Rows::new() });
+        let next = Rows { expected_rows, ..Rows::new(Arc::clone(&self.outcomes)) };
+        let open = std::mem::replace(self, next);
         let segments = open.segments.into_iter().map(Segment::seal).collect();
-        Sealed { segments, rows: open.rows, cell: open.cell }
+        Sealed { segments, rows: open.rows, cell: open.cell, outcomes: open.outcomes }
     }
 }
 

@@ -6,6 +6,7 @@ mod dead_letter;
 pub(crate) mod flush;
 pub(crate) mod keys;
 pub(crate) mod plan;
+mod reach;
 mod replay;
 mod report;
 mod sink;
@@ -37,6 +38,22 @@ pub struct WriterConfig {
     /// Whether a flush writes all its rows or none: one bad row then takes its flush with it. Defaults to no: bad rows are left
     /// out.
     pub atomic: bool,
+    /// How many flushes may be in flight at a time, 1 to 64. More than 1 declares that the order of plain inserts doesn't matter.
+    /// Defaults to 1: a flush starts when the one before has ended, and rows commit in the order in which they came.
+    ///
+    /// Worth it where one flush at a time leaves the database idle: over a network, or where a commit waits for a disk that takes several
+    /// at once. Of no use on SQLite, which writes one transaction at a time.
+    ///
+    /// What is given up is the order of rows of different flushes: later ones may commit before earlier ones, and stay where an earlier flush fails
+    /// or poisons the writer. Of two inserts of one key either may win. Rows of one flush keep their order. All else holds, with flushes
+    /// that may do more than insert: a flush goes alone, after all before it and before all behind it, if any of its rows is to be
+    /// upserted, updated, deleted or inserted if absent, or is of a table with triggers, a view, or a table that the writer meets for the first
+    /// time. So does one with a foreign key between two of its tables, or within one, or to or from a table in flight.
+    ///
+    /// A second flush starts once the buffer is half full, or its first row has waited as long as the last flush took; full
+    /// buffers, `linger`, [`flush`](Writer::flush) and [`close`](Writer::close) start one at once. Each flush takes a connection, and memory for up to
+    /// [`max_bytes`](Limits::max_bytes), beside the open buffer's.
+    pub unordered_flushes: usize,
     /// Where rejected rows are appended, as JSON lines that `barge load` reads back. Defaults to nowhere.
     pub dead_letter: Option<PathBuf>,
     /// How many rejected rows the report holds in full, at least 1. All are counted. Defaults to 100.
@@ -49,11 +66,15 @@ impl Default for WriterConfig {
             limits: Limits::default(),
             retry: Retry::default(),
             atomic: false,
+            unordered_flushes: 1,
             dead_letter: None,
             max_reported: 100,
         }
     }
 }
+
+/// Flushes that many connections can serve; a server has few more to give.
+const UNORDERED_FLUSHES_LIMIT: usize = 64;
 
 impl WriterConfig {
     /// Whether the settings make sense.
@@ -63,6 +84,13 @@ impl WriterConfig {
     pub fn validate(&self) -> Result<()> {
         self.limits.validate()?;
         self.retry.validate()?;
+        if !(1..=UNORDERED_FLUSHES_LIMIT).contains(&self.unordered_flushes) {
+            let message = format!(
+                "unordered_flushes is {}; it must be between 1 and {UNORDERED_FLUSHES_LIMIT}",
+                self.unordered_flushes
+            );
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
         if self.max_reported == 0 {
             return Err(Error::new(ErrorKind::InvalidConfig, "max_reported is 0; it must be at least 1"));
         }
@@ -131,6 +159,13 @@ impl WriterBuilder {
         self
     }
 
+    /// The order of plain inserts doesn't matter: up to so many flushes of them may be in flight at a time. See
+    /// [`WriterConfig::unordered_flushes`] for what is given up.
+    pub fn unordered(mut self, flushes_in_flight: usize) -> Self {
+        self.config.unordered_flushes = flushes_in_flight;
+        self
+    }
+
     /// The file to which rejected rows are appended; see [`WriterConfig::dead_letter`].
     pub fn dead_letter(mut self, path: impl Into<PathBuf>) -> Self {
         self.config.dead_letter = Some(path.into());
@@ -158,10 +193,10 @@ impl WriterBuilder {
     /// Outside a tokio runtime.
     pub fn try_start(self) -> Result<Writer> {
         self.config.validate()?;
-        let outcomes = Arc::new(Mutex::new(Outcomes::default()));
+        let outcomes = Arc::new(Mutex::new(Outcomes::new(&self.config)?));
         let core = self.database.core().clone();
-        let sink = Sink::new(core.clone(), &self.config, Arc::clone(&outcomes))?;
-        let engine = Engine::start(self.config.limits, Rows::new(), sink)?;
+        let lanes = Sink::lanes(&core, &self.config);
+        let engine = Engine::start(self.config.limits, Rows::new(Arc::clone(&outcomes)), lanes)?;
         Ok(Writer { handle: Arc::new(Handle { engine, outcomes, core }) })
     }
 }
@@ -175,7 +210,8 @@ impl WriterBuilder {
 ///
 /// # When rows are flushed
 /// As soon as the previous flush has ended; so a lone row leaves at once, and under load batches grow by
-/// themselves up to the limits. A full buffer makes callers wait.
+/// themselves up to the limits. A full buffer makes callers wait. Inserts whose order doesn't matter can be flushed several batches at a
+/// time: [`unordered`](WriterBuilder::unordered).
 ///
 /// # Closing, dropping, cancelling
 /// [`close`](Writer::close) flushes, and accounts for every row. Dropping the last clone lets what is buffered drain in the
@@ -313,16 +349,14 @@ impl Writer {
     }
 
     /// As [`close`](Writer::close), but gives up on what is still buffered after `deadline`: those rows are answered with
-    /// `Timeout`, and go to the dead letter. The flush that is under way then is waited for.
+    /// `Timeout`, and go to the dead letter. Flushes that are under way then are waited for.
     ///
     /// # Errors
     /// As [`close`](Writer::close).
     pub async fn close_within(&self, deadline: Duration) -> Result<Report> {
         if tokio::time::timeout(deadline, self.handle.engine.close()).await.is_err() {
-            if let Some(left) = self.handle.engine.take_buffered() {
-                let message = format!("not flushed within the {deadline:?} that close_within allowed");
-                sink::abandon(&self.handle.outcomes, left, &Error::new(ErrorKind::Timeout, message));
-            }
+            let message = format!("not flushed within the {deadline:?} that close_within allowed");
+            self.handle.engine.abandon_buffered(&Error::new(ErrorKind::Timeout, message));
             self.handle.engine.close().await;
         }
         Ok(self.report())

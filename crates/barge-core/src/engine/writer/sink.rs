@@ -4,13 +4,14 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::WriterConfig;
 use super::answers::Answers;
-use super::buffer::{Sealed, SealedSegment, TableRef};
+use super::buffer::{Rows, Sealed, SealedSegment, TableRef};
 use super::dead_letter::DeadLetter;
 use super::flush::{FlushOptions, flush, prepare};
 use super::plan::{Part, merge};
+use super::reach::Reach;
 use super::report::Rejected;
 use crate::database::Core;
-use crate::engine::{Flushed, Flusher, Retry};
+use crate::engine::{Abandon, Flushed, Flusher, Retry, end_of_task};
 use crate::record::row_to_json;
 use crate::store::{Operation, Target, Token};
 use crate::{Error, ErrorKind, Result};
@@ -28,63 +29,83 @@ pub(crate) fn lock(outcomes: &Mutex<Outcomes>) -> MutexGuard<'_, Outcomes> {
     outcomes.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// Flushes sealed batches.
+impl Outcomes {
+    /// Opens the dead letter file, where there is to be one.
+    pub(super) fn new(config: &WriterConfig) -> Result<Self> {
+        Ok(Outcomes {
+            max_reported: config.max_reported,
+            dead_letter: config.dead_letter.as_deref().map(DeadLetter::open).transpose()?,
+            ..Outcomes::default()
+        })
+    }
+}
+
+/// A lane of a writer: flushes sealed batches, one after the other.
 pub(crate) struct Sink {
     core: Arc<Core>,
     atomic: bool,
     retry: Retry,
-    outcomes: Arc<Mutex<Outcomes>>,
-    targets: Vec<(TableRef, Operation, Arc<Target>)>,
-    /// The next flush's proof of itself.
+    targets: Arc<Mutex<Targets>>,
+    /// The last flush's proof of itself: its sequence grows with every flush of the lane.
     token: Token,
 }
 
-/// Targets kept for reuse; a writer for more record types than this makes some anew.
+/// Targets kept for reuse, shared by a writer's lanes; a writer for more record types than [`TARGETS_KEPT`] makes some anew.
+#[derive(Default)]
+struct Targets(Vec<(TableRef, Operation, Arc<Target>)>);
+
 const TARGETS_KEPT: usize = 256;
 
-impl Sink {
-    pub(crate) fn new(
-        core: Arc<Core>,
-        config: &WriterConfig,
-        outcomes: Arc<Mutex<Outcomes>>,
-    ) -> Result<Self> {
-        {
-            let mut outcomes = lock(&outcomes);
-            outcomes.max_reported = config.max_reported;
-            outcomes.dead_letter = config.dead_letter.as_deref().map(DeadLetter::open).transpose()?;
+impl Targets {
+    /// The target of a table and an operation, where the table is still as it was described.
+    fn find(&self, core: &Core, table: &TableRef, operation: Operation) -> Option<Arc<Target>> {
+        let found = self.0.iter().find(|(other, of, target)| {
+            *of == operation && other.same(table) && core.is_current(&target.description)
+        });
+        found.map(|(_, _, target)| Arc::clone(target))
+    }
+
+    fn keep(&mut self, table: &TableRef, operation: Operation, target: &Arc<Target>) {
+        self.0.retain(|(other, of, _)| *of != operation || !other.same(table));
+        if self.0.len() == TARGETS_KEPT {
+            self.0.remove(0);
         }
-        Ok(Sink {
-            core,
+        self.0.push((table.clone(), operation, Arc::clone(target)));
+    }
+}
+
+impl Sink {
+    /// The lanes of a writer.
+    pub(super) fn lanes(core: &Arc<Core>, config: &WriterConfig) -> Vec<Self> {
+        let writer = uuid::Uuid::new_v4();
+        let targets = Arc::new(Mutex::new(Targets::default()));
+        let lane = |lane| Sink {
+            core: Arc::clone(core),
             atomic: config.atomic,
             retry: config.retry.clone(),
-            outcomes,
-            targets: Vec::new(),
-            token: Token { writer: uuid::Uuid::new_v4(), lane: 0, sequence: 0 },
-        })
+            targets: Arc::clone(&targets),
+            token: Token { writer, lane, sequence: 0 },
+        };
+        (0..config.unordered_flushes as u32).map(lane).collect()
+    }
+
+    fn targets(&self) -> MutexGuard<'_, Targets> {
+        self.targets.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// The target of a segment; described once, then remembered.
-    async fn target(&mut self, segment: &SealedSegment) -> Result<Arc<Target>> {
-        let found = self.targets.iter().find(|(table, operation, target)| {
-            *operation == segment.operation
-                && table.same(&segment.table)
-                && self.core.is_current(&target.description)
-        });
-        if let Some((_, _, target)) = found {
-            return Ok(Arc::clone(target));
+    async fn target(&self, segment: &SealedSegment) -> Result<Arc<Target>> {
+        let found = self.targets().find(&self.core, &segment.table, segment.operation);
+        if let Some(target) = found {
+            return Ok(target);
         }
         let target = self.core.target(&segment.table, segment.operation).await?;
-        self.targets
-            .retain(|(table, operation, _)| *operation != segment.operation || !table.same(&segment.table));
-        if self.targets.len() == TARGETS_KEPT {
-            self.targets.remove(0);
-        }
-        self.targets.push((segment.table.clone(), segment.operation, Arc::clone(&target)));
+        self.targets().keep(&segment.table, segment.operation, &target);
         Ok(target)
     }
 
     /// Holds every segment against its table. What can't be sent is rejected here.
-    async fn prepare(&mut self, segments: &[SealedSegment]) -> (Vec<Part>, Vec<(u32, Error)>) {
+    async fn prepare(&self, segments: &[SealedSegment]) -> (Vec<Part>, Vec<(u32, Error)>) {
         let mut parts = Vec::new();
         let mut rejected = Vec::new();
         for segment in segments {
@@ -109,7 +130,7 @@ impl Sink {
     async fn send(&mut self, sealed: &Sealed) -> (Answers, Flushed) {
         let outcomes = sealed.receipts_kept();
         let retry = self.retry.clone();
-        let mut attempts = retry.start();
+        let mut attempts = retry.start_flush();
         loop {
             let (parts, rejected) = self.prepare(&sealed.segments).await;
             // The database may be out of reach already when its tables are described.
@@ -159,31 +180,33 @@ fn reject_everything(sealed: &Sealed, error: &Error) -> (Answers, Flushed) {
     (answers, flushed)
 }
 
-impl Flusher<Sealed> for Sink {
+impl Flusher<Rows> for Sink {
+    type Reach = Reach;
+
+    fn reach(&self, open: &Rows) -> Reach {
+        let targets = self.targets();
+        Reach::of(open, |table, operation| targets.find(&self.core, table, operation))
+    }
+
     async fn flush(&mut self, sealed: Sealed) -> Flushed {
         // Dropped in the middle, as when the runtime shuts down, it abandons the rows.
-        let guard = Guard { outcomes: Arc::clone(&self.outcomes), sealed: Some(sealed) };
+        let guard = Guard { sealed: Some(sealed) };
         let Some(sealed) = &guard.sealed else { return Flushed::default() };
         let (answers, flushed) = self.send(sealed).await;
         guard.finish(answers);
         flushed
     }
-
-    fn abandon(&mut self, sealed: Sealed, why: &Error) {
-        abandon(&self.outcomes, sealed, why);
-    }
 }
 
 /// A batch in flight.
 struct Guard {
-    outcomes: Arc<Mutex<Outcomes>>,
     sealed: Option<Sealed>,
 }
 
 impl Guard {
     fn finish(mut self, answers: Answers) {
         if let Some(sealed) = self.sealed.take() {
-            lock(&self.outcomes).keep(&sealed, &answers);
+            lock(&sealed.outcomes).keep(&sealed, &answers);
             sealed.cell.answer(answers);
         }
     }
@@ -192,23 +215,26 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(sealed) = self.sealed.take() {
-            let why =
-                "the runtime ended while the batch was being flushed: it may or may not be in the database";
-            abandon(&self.outcomes, sealed, &Error::new(ErrorKind::Closed, why));
+            let message = format!(
+                "{} while the batch was being flushed: it may or may not be in the database",
+                end_of_task()
+            );
+            sealed.abandon(&Error::new(ErrorKind::Closed, message));
         }
     }
 }
 
-/// Answers rows that will not be flushed.
-pub(crate) fn abandon(outcomes: &Mutex<Outcomes>, sealed: Sealed, why: &Error) {
-    let (answers, _) = reject_everything(&sealed, why);
-    let mut outcomes = lock(outcomes);
-    if outcomes.dead_letter.is_none() {
-        tracing::error!(rows = sealed.rows, error = %why, "rows were not written");
+impl Abandon for Sealed {
+    fn abandon(self, why: &Error) {
+        let (answers, _) = reject_everything(&self, why);
+        let mut outcomes = lock(&self.outcomes);
+        if outcomes.dead_letter.is_none() {
+            tracing::error!(rows = self.rows, error = %why, "rows were not written");
+        }
+        outcomes.keep(&self, &answers);
+        drop(outcomes);
+        self.cell.answer(answers);
     }
-    outcomes.keep(&sealed, &answers);
-    drop(outcomes);
-    sealed.cell.answer(answers);
 }
 
 impl Outcomes {
