@@ -235,6 +235,11 @@ impl Column {
         column.collation = self.collation;
         let pg_type = PgType::of(&column);
         column.data_type = pg_type.arrow_type();
+        column.extension = match pg_type.kind {
+            Kind::Uuid => Some("arrow.uuid"),
+            Kind::Json | Kind::Jsonb => Some("arrow.json"),
+            _ => None,
+        };
         if !self.deterministic || compares_otherwise(&pg_type) {
             column.equality = KeyEquality::Database;
         }

@@ -93,20 +93,29 @@ extern crate self as barge;
 
 pub use arrow;
 pub use barge_core::*;
+#[cfg(feature = "postgres")]
+pub use barge_postgres as postgres;
 #[cfg(feature = "sqlite")]
 pub use barge_sqlite as sqlite;
 
-/// The URL schemes that this build opens.
-const SCHEMES: &[(&str, bool)] = &[("sqlite:", cfg!(feature = "sqlite"))];
+/// The schemes of URLs, the feature that opens each, and whether this build has it.
+const SCHEMES: &[(&str, &str, bool)] = &[
+    ("postgres:", "postgres", cfg!(feature = "postgres")),
+    ("postgresql:", "postgres", cfg!(feature = "postgres")),
+    ("sqlite:", "sqlite", cfg!(feature = "sqlite")),
+];
 
 /// Opens a database.
 ///
 /// - `sqlite:PATH` or `sqlite:///PATH`: a file, made where it isn't there; `sqlite::memory:`: in memory. Settings follow a `?`,
 ///   for example `sqlite:tasks.db?profile=durable&busy_timeout=10s`: see [`sqlite::SqliteOptions`].
+/// - `postgres://USER@HOST:PORT/DATABASE`: a server. What the URL leaves out comes from the environment (`PGHOST`, `PGUSER` and the others
+///   that libpq knows) and from `.pgpass`. Settings follow a `?`, for example
+///   `postgres://app@db.example.com/shop?sslmode=verify-full&pool_size=20`: see [`postgres::PostgresOptions`].
 ///
 /// # Errors
-/// `InvalidConfig` for an unknown scheme or setting; `Unsupported` for a store that this build leaves out; `Permission`, `Io` or
-/// `Busy` where the database can't be opened.
+/// `InvalidConfig` for an unknown scheme or setting; `Unsupported` for a store that this build leaves out; `Permission`, `Io`,
+/// `Busy` or `ConnectionLost` where the database can't be opened.
 ///
 /// ```
 /// # #[tokio::main]
@@ -124,13 +133,16 @@ pub async fn open(url: &str) -> Result<Database> {
     if url.starts_with("sqlite:") {
         return Ok(Database::new(sqlite::SqliteStore::open(url).await?));
     }
-    if let Some((scheme, _)) = SCHEMES.iter().find(|(scheme, built)| !built && url.starts_with(scheme)) {
-        let name = scheme.trim_end_matches(':');
+    #[cfg(feature = "postgres")]
+    if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+        return Ok(Database::new(postgres::PostgresStore::open(url).await?));
+    }
+    if let Some((scheme, name, _)) = SCHEMES.iter().find(|(scheme, _, built)| !built && url.starts_with(scheme)) {
         let message =
             format!("{scheme} needs the feature `{name}` of the crate `barge`, which this build leaves out");
         return Err(Error::new(ErrorKind::Unsupported, message));
     }
-    let known: Vec<&str> = SCHEMES.iter().filter(|(_, built)| *built).map(|(scheme, _)| *scheme).collect();
+    let known: Vec<&str> = SCHEMES.iter().filter(|(.., built)| *built).map(|(scheme, ..)| *scheme).collect();
     // A password may stand in the URL, so only the scheme is repeated.
     let scheme = url.split_once(':').map_or(url, |(scheme, _)| scheme);
     let message = format!("the database URL begins with '{scheme}'; this build opens {}", known.join(", "));

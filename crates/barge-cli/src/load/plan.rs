@@ -396,7 +396,7 @@ fn schema_of(description: &Description) -> SchemaRef {
     );
     for (name, column) in spellings {
         if !fields.iter().any(|field| *field.name() == name) {
-            fields.push(Field::new(name, column.data_type.clone(), true));
+            fields.push(column.field(name));
         }
     }
     Arc::new(Schema::new(fields))

@@ -1,6 +1,8 @@
 //! A table as the database describes it.
 
-use arrow::datatypes::DataType;
+use std::collections::HashMap;
+
+use arrow::datatypes::{DataType, Field};
 
 use crate::{Error, ErrorKind, Result, TableName};
 
@@ -49,6 +51,8 @@ pub struct DescribedColumn {
     pub base_type: Option<String>,
     /// The Arrow type in which it is best read.
     pub data_type: DataType,
+    /// The extension type of what is read, where it has one: `arrow.uuid`, `arrow.json`.
+    pub extension: Option<&'static str>,
     /// Whether it may hold NULL.
     pub nullable: bool,
     /// The default's SQL, where it has one.
@@ -71,12 +75,25 @@ impl DescribedColumn {
             declared_type: declared_type.into(),
             base_type: None,
             data_type,
+            extension: None,
             nullable: true,
             default: None,
             computed: false,
             identity: false,
             equality: KeyEquality::Exact,
             collation: None,
+        }
+    }
+
+    /// The column as it is best read, under a name.
+    pub fn field(&self, name: impl Into<String>) -> Field {
+        let field = Field::new(name, self.data_type.clone(), true);
+        match self.extension {
+            Some(extension) => {
+                let name = ("ARROW:extension:name".to_owned(), extension.to_owned());
+                field.with_metadata(HashMap::from([name]))
+            }
+            None => field,
         }
     }
 }
