@@ -193,12 +193,12 @@ impl PostgresOptions {
         let places = environment.places(&given.hosts, &given.ports).map_err(invalid)?;
         let mut options = PostgresOptions::at(places, environment);
         for (name, value) in &given.parameters {
-            let told = |wrong: Wrong| in_url(wrong.message(given.shown(name), given.shown(value)));
+            let told = |wrong: Wrong| in_url(wrong.message(name, value, given.guarded));
             options.set(name, value).map_err(told)?;
         }
         for (variable, name) in VARIABLES {
             if let (false, Some(value)) = (given.has(name), environment.get(variable)) {
-                let told = |wrong: Wrong| invalid(wrong.message(Some(variable), Some(&value)));
+                let told = |wrong: Wrong| invalid(wrong.message(variable, &value, false));
                 options.set(name, &value).map_err(told)?;
             }
         }
@@ -211,7 +211,7 @@ impl PostgresOptions {
     /// # Errors
     /// `InvalidConfig` where there is no such parameter, or its value isn't one it can have.
     pub fn parameter(mut self, name: &str, value: &str) -> Result<Self> {
-        self.set(name, value).map_err(|wrong| invalid(wrong.message(Some(name), Some(value))))?;
+        self.set(name, value).map_err(|wrong| invalid(wrong.message(name, value, false)))?;
         Ok(self)
     }
 
@@ -231,6 +231,10 @@ impl PostgresOptions {
             "idle_check" => self.idle_check = duration(value).ok_or(TIME)?,
             "max_lifetime" => self.max_lifetime = above_zero(duration(value).ok_or(TIME)?),
             "statement_cache" => self.statement_cache = number(value)?,
+            // In a URL they are taken before.
+            "host" | "port" => {
+                return Err(Wrong::Refused("a place is named by the methods host, or_host and port"));
+            }
             _ => self.set_session(name, value)?,
         }
         Ok(())
@@ -560,23 +564,21 @@ enum Wrong {
     Name,
     /// The value, and what was expected.
     Value(&'static str),
-    /// libpq's word for something that isn't done here, and what to do.
+    /// It means something that isn't done here; what to do.
     Refused(&'static str),
 }
 
 const TIME: Wrong = Wrong::Value("a time such as 30s or 500ms");
 
 impl Wrong {
-    /// The message; a name or a value that may be part of a password is `None`.
-    fn message(self, name: Option<&str>, value: Option<&str>) -> String {
-        let value = value.map(|value| format!("={value}")).unwrap_or_default();
-        match (self, name) {
-            (Wrong::Name, Some(name)) => format!("there is no parameter {name}; there are {PARAMETERS}"),
-            (Wrong::Name, None) => format!("a parameter isn't known; there are {PARAMETERS}"),
-            (Wrong::Value(expected), name) => {
-                format!("{}{value}: expected {expected}", name.unwrap_or("a parameter"))
-            }
-            (Wrong::Refused(what), name) => format!("{}{value}: {what}", name.unwrap_or("a parameter")),
+    /// The message. `guarded` leaves out what may be a piece of a password: the value, and a name that isn't known.
+    fn message(self, name: &str, value: &str, guarded: bool) -> String {
+        let setting = if guarded { name.to_owned() } else { format!("{name}={value}") };
+        match self {
+            Wrong::Name if guarded => format!("a parameter isn't known; there are {PARAMETERS}"),
+            Wrong::Name => format!("there is no parameter {name}; there are {PARAMETERS}"),
+            Wrong::Value(expected) => format!("{setting}: expected {expected}"),
+            Wrong::Refused(why) => format!("{setting}: {why}"),
         }
     }
 }

@@ -32,7 +32,8 @@ use self::verify::{Anchors, Verifier};
 pub enum SslMode {
     /// Never encrypted.
     Disable,
-    /// Encrypted where the server offers it. Whoever sits in between can listen and change what is sent. The default.
+    /// Encrypted where the server offers it; once it does, a handshake that fails is an error. Whoever sits in between can
+    /// listen and change what is sent. The default.
     #[default]
     Prefer,
     /// Encrypted, or no connection. The server's certificate is verified, as by [`VerifyCa`](Self::VerifyCa), only where

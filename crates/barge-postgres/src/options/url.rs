@@ -14,18 +14,13 @@ pub(super) struct Given {
     pub(super) ports: Vec<String>,
     /// By name and value. The later of two counts.
     pub(super) parameters: Vec<(String, String)>,
-    /// Whether a piece of a password may be among the parameters.
-    guarded: bool,
+    /// Whether a piece of a password may be among the names and values of the parameters, so that they aren't to be shown.
+    pub(super) guarded: bool,
 }
 
 impl Given {
     pub(super) fn has(&self, name: &str) -> bool {
         self.parameters.iter().any(|(given, _)| given == name)
-    }
-
-    /// A parameter's name or value, if it may be shown.
-    pub(super) fn shown<'a>(&self, text: &'a str) -> Option<&'a str> {
-        (!self.guarded).then_some(text)
     }
 }
 
@@ -48,18 +43,18 @@ pub(super) fn parse(url: &str) -> Result<Given, String> {
     let (login, places) = authority.rsplit_once('@').unwrap_or(("", authority));
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     for (name, value) in [("user", user), ("password", password), ("dbname", database)] {
-        given.add(name, decoded(value).ok_or_else(|| malformed(name))?);
+        given.add(name, decoded(value).ok_or_else(|| malformed(&format!("the {name}")))?);
     }
     for place in places.split(',') {
         let (host, port) = host_and_port(place)?;
-        given.hosts.push(decoded(host).ok_or_else(|| malformed("host"))?);
-        given.ports.push(decoded(port).ok_or_else(|| malformed("port"))?);
+        given.hosts.push(decoded(host).ok_or_else(|| malformed("the host"))?);
+        given.ports.push(decoded(port).ok_or_else(|| malformed("the port"))?);
     }
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-        let parts =
-            parameter.split_once('=').and_then(|(name, value)| Some((decoded(name)?, decoded(value)?)));
-        let (name, value) = parts.ok_or_else(|| malformed("name=value"))?;
-        given.add(&name, value);
+        let parts = parameter.split_once('=');
+        let (name, value) = parts.ok_or("a parameter is written name=value, and an & in a value as %26")?;
+        let name = decoded(name).ok_or_else(|| malformed("a parameter"))?;
+        given.add(&name, decoded(value).ok_or_else(|| malformed("a parameter"))?);
     }
     Ok(given)
 }
@@ -100,5 +95,6 @@ fn decoded(text: &str) -> Option<String> {
     if !text.split('%').skip(1).all(is_digits) {
         return None;
     }
-    percent_decode_str(text).decode_utf8().ok().map(Into::into)
+    let text = percent_decode_str(text).decode_utf8().ok()?;
+    (!text.contains('\0')).then(|| text.into_owned())
 }
