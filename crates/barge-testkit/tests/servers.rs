@@ -11,8 +11,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use barge_testkit::servers::{self, PoolMode};
-use tokio_postgres::{Client, NoTls};
+use barge_testkit::servers::{self, FaultPoint, PoolMode, Proxy, TestDatabase, Way};
+use tokio_postgres::{Client, NoTls, Statement};
 
 /// Longer than any of the waits here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -154,7 +154,7 @@ async fn a_server_of_ones_own_is_killed_and_keeps_what_was_committed() {
 #[tokio::test]
 async fn a_server_with_tls_refuses_connections_without() {
     let (server, certificates) = servers::own_postgres_with_tls();
-    let error = try_connect(&server.url()).await.err().expect("no connection without TLS");
+    let error = try_connect(&server.url()).await.expect_err("no connection without TLS");
     assert!(error.to_string().contains("db error"), "{error}");
 
     // psql is the judge of certificates: it shares no code with what they are made for.
@@ -204,6 +204,112 @@ async fn pgbouncer_gives_a_connection_to_another_client_after_each_transaction()
         processes.insert(process.unwrap());
     }
     assert!(processes.len() <= 3, "{processes:?}");
+}
+
+/// A database with an empty table `t (id int)`, and a proxy before it.
+async fn proxied() -> (TestDatabase, Proxy) {
+    let database = servers::postgres().database();
+    connect(&database.url()).await.batch_execute("create table t (id int)").await.unwrap();
+    let proxy = Proxy::before(&database.url());
+    (database, proxy)
+}
+
+/// The ids in `t`, past the proxy.
+async fn ids(database: &TestDatabase) -> String {
+    let query = "select coalesce(string_agg(id::text, ',' order by id), '') from t";
+    one_text(&connect(&database.url()).await, query).await
+}
+
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_happens_and_one_that_is_lost_itself_does_not() {
+    let (database, proxy) = proxied().await;
+    for (point, statement, left) in [
+        (FaultPoint::BeforeCommit, "commit", ""),
+        (FaultPoint::AfterCommit, "commit", "1"),
+        (FaultPoint::BeforeQuery("Values (3".to_owned()), "insert into t values (3)", "1"),
+        (FaultPoint::AfterQuery("Values (4".to_owned()), "commit; insert into t values (4)", "1,1,4"),
+    ] {
+        let client = connect(&proxy.url()).await;
+        client.batch_execute("create temp table s (i int) on commit drop").await.unwrap();
+        client.batch_execute("begin; insert into t values (1)").await.unwrap();
+        proxy.fail(point.clone());
+        assert!(client.batch_execute(statement).await.is_err(), "{point:?}");
+        assert!(proxy.has_failed());
+        assert_eq!(ids(&database).await, left, "{point:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_prepared_commit_is_known_by_its_text() {
+    let (database, proxy) = proxied().await;
+    for (id, point, left) in [(1, FaultPoint::BeforeCommit, ""), (2, FaultPoint::AfterCommit, "2")] {
+        let client = connect(&proxy.url()).await;
+        let insert = client.prepare("insert into t values ($1)").await.unwrap();
+        let commit = client.prepare("COMMIT").await.unwrap();
+        client.batch_execute("begin").await.unwrap();
+        client.execute(&insert, &[&id]).await.unwrap();
+        proxy.fail(point);
+        assert!(client.execute(&commit, &[]).await.is_err());
+        assert_eq!(ids(&database).await, left);
+    }
+}
+
+/// Every step of an exchange can be its last. The row is there, or it is not, and a client that was told so is right.
+#[tokio::test]
+async fn an_exchange_can_be_cut_at_every_message_and_byte() {
+    async fn exchange(client: &Client, insert: &Statement) -> Result<(), tokio_postgres::Error> {
+        client.batch_execute("begin").await?;
+        client.execute(insert, &[]).await?;
+        client.batch_execute("commit").await
+    }
+    const INSERT: &str = "insert into t values (1)";
+    let (database, proxy) = proxied().await;
+    let client = connect(&proxy.url()).await;
+    let insert = client.prepare(INSERT).await.unwrap();
+    let before = proxy.counts();
+    exchange(&client, &insert).await.unwrap();
+    let passed = proxy.counts().since(before);
+    assert_eq!(passed.to_server.messages, 5, "begin, Bind, Execute, Sync, commit");
+
+    let points = |way| {
+        let traffic = passed.of(way);
+        let messages = (0..traffic.messages).map(move |count| FaultPoint::AfterMessages(way, count));
+        messages.chain((0..traffic.bytes).step_by(19).map(move |count| FaultPoint::AfterBytes(way, count)))
+    };
+    for point in points(Way::ToServer).chain(points(Way::ToClient)) {
+        connect(&database.url()).await.batch_execute("truncate t").await.unwrap();
+        let client = connect(&proxy.url()).await;
+        let insert = client.prepare(INSERT).await.unwrap();
+        proxy.fail(point.clone());
+        assert!(exchange(&client, &insert).await.is_err(), "{point:?}");
+        assert!(proxy.has_failed(), "{point:?}");
+        assert!(["", "1"].contains(&ids(&database).await.as_str()), "{point:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_delays_cuts_and_refuses() {
+    let (_database, proxy) = proxied().await;
+    let client = connect(&proxy.url()).await;
+    proxy.delay(Duration::from_millis(40));
+    let began = Instant::now();
+    client.simple_query("select 1").await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(80));
+    // Requests that are sent together wait together.
+    let began = Instant::now();
+    let query = || client.simple_query("select 1");
+    let answers = tokio::try_join!(query(), query(), query(), query(), query());
+    assert!(answers.is_ok() && began.elapsed() < Duration::from_millis(5 * 80));
+    proxy.delay(Duration::ZERO);
+
+    proxy.down();
+    assert!(try_connect(&proxy.url()).await.is_err());
+    client.simple_query("select 1").await.unwrap();
+    proxy.cut();
+    assert!(client.simple_query("select 1").await.is_err());
+    proxy.up();
+    connect(&proxy.url()).await.simple_query("select 1").await.unwrap();
+    assert_eq!(proxy.counts().connections, 2);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! - [`own_postgres`], [`own_postgres_with_tls`]: a PostgreSQL that one test has to itself, to kill, to start again, to
 //!   configure.
 //! - [`pgbouncer`]: a PgBouncer before the shared server.
+//! - [`Proxy`]: loses connections where a test says, and slows them down.
 //!
 //! Every server listens on the loopback address alone, lives in a directory of its own under the system's temporary
 //! folder, and ends with the processes that use it, however they end: see `keeper.rs`. Starting blocks the calling
@@ -17,8 +18,10 @@ mod pgbouncer;
 mod place;
 mod port;
 mod postgres;
+mod proxy;
 
 pub use certificates::Certificates;
 pub use own::{OwnPostgres, own_postgres, own_postgres_with, own_postgres_with_tls};
 pub use pgbouncer::{PgBouncer, PoolMode, pgbouncer};
 pub use postgres::{PostgresServer, TestDatabase, postgres};
+pub use proxy::{Counts, FaultPoint, Proxy, Traffic, Way};
