@@ -1,6 +1,7 @@
 //! How a database is opened: its place, who asks, how the way there is protected, and how many connections are kept.
 
 mod environment;
+mod parameters;
 mod passfile;
 mod url;
 
@@ -13,10 +14,12 @@ use std::time::Duration;
 
 use barge_core::{Error, ErrorKind, Result};
 use tokio_postgres::Config;
-use tokio_postgres::config::{self, ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};
+use tokio_postgres::config;
 
 use self::environment::{Environment, VARIABLES};
-use crate::tls::{self, Check, Identity, Roots, SslMode, Tls};
+use self::parameters::Wrong;
+pub use crate::tls::SslMode;
+use crate::tls::{self, Check, Identity, Roots, Tls};
 
 /// The most connections where nothing else is said.
 const POOL_SIZE: usize = 10;
@@ -30,8 +33,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const APPLICATION_NAME: &str = "barge";
 /// The port where nothing else is said.
 const PORT: u16 = 5432;
-/// The parameters a URL may have, for messages.
-const PARAMETERS: &str = "pool_size=N, pool_wait=30s, idle_check=30s, max_lifetime=3600s, statement_cache=N; and libpq's host, port, user, password, passfile, dbname, sslmode, sslrootcert, sslcert, sslkey, application_name, connect_timeout, options, target_session_attrs, channel_binding, load_balance_hosts, keepalives, keepalives_idle, keepalives_interval, keepalives_count and tcp_user_timeout";
 
 /// How to open a database.
 ///
@@ -215,80 +216,6 @@ impl PostgresOptions {
         Ok(self)
     }
 
-    fn set(&mut self, name: &str, value: &str) -> Result<(), Wrong> {
-        match name {
-            "user" => self.user = Some(value.into()),
-            "password" => self.password = Some(Secret(value.into())),
-            "passfile" => self.password_file = Some(value.into()),
-            "dbname" => self.database = Some(value.into()),
-            "sslmode" => self.ssl_mode = Some(ssl_mode(value)?),
-            "sslrootcert" => self.root_certificates = Some(value.into()),
-            "sslcert" => self.client_certificate = Some(value.into()),
-            "sslkey" => self.client_key = Some(value.into()),
-            "connect_timeout" => self.connect_timeout = seconds(value)?,
-            "pool_size" => self.pool_size = number::<usize>(value)?.max(1),
-            "pool_wait" => self.pool_wait = duration(value).ok_or(TIME)?,
-            "idle_check" => self.idle_check = duration(value).ok_or(TIME)?,
-            "max_lifetime" => self.max_lifetime = above_zero(duration(value).ok_or(TIME)?),
-            "statement_cache" => self.statement_cache = number(value)?,
-            // In a URL they are taken before.
-            "host" | "port" => {
-                return Err(Wrong::Refused("a place is named by the methods host, or_host and port"));
-            }
-            _ => self.set_session(name, value)?,
-        }
-        Ok(())
-    }
-
-    /// Sets what tokio-postgres takes as it is.
-    fn set_session(&mut self, name: &str, value: &str) -> Result<(), Wrong> {
-        let session = &mut self.session;
-        match name {
-            "application_name" => session.application_name(value),
-            "options" => session.options(value),
-            "target_session_attrs" => session.target_session_attrs(match value {
-                "any" => TargetSessionAttrs::Any,
-                "read-write" => TargetSessionAttrs::ReadWrite,
-                "read-only" => TargetSessionAttrs::ReadOnly,
-                _ => return Err(Wrong::Value("any, read-write or read-only")),
-            }),
-            "channel_binding" => session.channel_binding(match value {
-                "disable" => ChannelBinding::Disable,
-                "prefer" => ChannelBinding::Prefer,
-                "require" => ChannelBinding::Require,
-                _ => return Err(Wrong::Value("disable, prefer or require")),
-            }),
-            "load_balance_hosts" => session.load_balance_hosts(match value {
-                "disable" => LoadBalanceHosts::Disable,
-                "random" => LoadBalanceHosts::Random,
-                _ => return Err(Wrong::Value("disable or random")),
-            }),
-            "keepalives" => session.keepalives(match value {
-                "0" => false,
-                "1" => true,
-                _ => return Err(Wrong::Value("0 or 1")),
-            }),
-            // For all four, libpq's zero means the system's setting, which is what not setting them means.
-            "keepalives_idle" => {
-                above_zero(seconds(value)?).into_iter().fold(session, Config::keepalives_idle)
-            }
-            "keepalives_interval" => {
-                above_zero(seconds(value)?).into_iter().fold(session, Config::keepalives_interval)
-            }
-            "keepalives_count" => match number(value)? {
-                0 => session,
-                count => session.keepalives_retries(count),
-            },
-            "tcp_user_timeout" => {
-                let timeout = value.parse().ok().map(Duration::from_millis).or_else(|| duration(value));
-                let timeout = timeout.ok_or(Wrong::Value("milliseconds, or a time such as 30s"))?;
-                above_zero(timeout).into_iter().fold(session, Config::tcp_user_timeout)
-            }
-            _ => return Err(Wrong::Name),
-        };
-        Ok(())
-    }
-
     /// Adds a server to be tried where those before it don't answer, or aren't what `target_session_attrs` asks for.
     #[must_use]
     pub fn or_host(mut self, host: impl Into<String>) -> Self {
@@ -402,18 +329,17 @@ impl PostgresOptions {
         self
     }
 
-    /// The age at which a connection is closed instead of used again, so that servers that come and go behind one address share the load,
-    /// and what a connection piles up on the server is given back. Defaults to none; zero means none.
+    /// The age at which a connection is closed instead of used again: so that servers that come and go behind one address
+    /// share the load, and what a connection piles up on its server is given back. Defaults to none; zero means none.
     #[must_use]
     pub fn max_lifetime(mut self, lifetime: Duration) -> Self {
         self.max_lifetime = above_zero(lifetime);
         self
     }
 
-    /// How many prepared statements each connection keeps, so that the server plans and parses them once. Defaults to 0: statements are unnamed, parsed
-    /// each time, and so work through PgBouncer in transaction mode, where the next transaction may meet another server
-    /// process, which doesn't know the names. A batch's statement is parsed once a batch, not once a row, which is
-    /// why there is little to gain.
+    /// How many prepared statements each connection keeps, so that the server parses them once. Defaults to 0: statements are
+    /// unnamed, and so work through PgBouncer in transaction mode, where the next transaction may meet another server process,
+    /// which doesn't know the names. There is little to gain: a statement over a batch is parsed once a batch, not once a row.
     #[must_use]
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
@@ -557,68 +483,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What is wrong with a parameter.
-#[derive(Clone, Copy)]
-enum Wrong {
-    /// There is none of that name.
-    Name,
-    /// The value, and what was expected.
-    Value(&'static str),
-    /// It means something that isn't done here; what to do.
-    Refused(&'static str),
-}
-
-const TIME: Wrong = Wrong::Value("a time such as 30s or 500ms");
-
-impl Wrong {
-    /// The message. `guarded` leaves out what may be a piece of a password: the value, and a name that isn't known.
-    fn message(self, name: &str, value: &str, guarded: bool) -> String {
-        let setting = if guarded { name.to_owned() } else { format!("{name}={value}") };
-        match self {
-            Wrong::Name if guarded => format!("a parameter isn't known; there are {PARAMETERS}"),
-            Wrong::Name => format!("there is no parameter {name}; there are {PARAMETERS}"),
-            Wrong::Value(expected) => format!("{setting}: expected {expected}"),
-            Wrong::Refused(why) => format!("{setting}: {why}"),
-        }
-    }
-}
-
 fn invalid(message: String) -> Error {
     Error::new(ErrorKind::InvalidConfig, message)
 }
 
-fn ssl_mode(value: &str) -> Result<SslMode, Wrong> {
-    Ok(match value {
-        "disable" => SslMode::Disable,
-        "prefer" => SslMode::Prefer,
-        "require" => SslMode::Require,
-        "verify-ca" => SslMode::VerifyCa,
-        "verify-full" => SslMode::VerifyFull,
-        "allow" => {
-            return Err(Wrong::Refused("to try without TLS first isn't supported; use prefer or disable"));
-        }
-        _ => return Err(Wrong::Value("disable, prefer, require, verify-ca or verify-full")),
-    })
-}
-
-fn number<N: std::str::FromStr>(value: &str) -> Result<N, Wrong> {
-    value.parse().map_err(|_| Wrong::Value("a number"))
-}
-
-/// A time as libpq writes it, in whole seconds, or with its unit.
-fn seconds(value: &str) -> Result<Duration, Wrong> {
-    let plain = value.parse().ok().map(Duration::from_secs);
-    plain.or_else(|| duration(value)).ok_or(Wrong::Value("seconds, or a time such as 10s or 500ms"))
-}
-
 fn above_zero(time: Duration) -> Option<Duration> {
     Some(time).filter(|time| !time.is_zero())
-}
-
-fn duration(text: &str) -> Option<Duration> {
-    let (number, unit) = match text.strip_suffix("ms") {
-        Some(number) => (number, 1),
-        None => (text.strip_suffix('s')?, 1_000),
-    };
-    Some(Duration::from_millis(number.parse::<u64>().ok()?.checked_mul(unit)?))
 }

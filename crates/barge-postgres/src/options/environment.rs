@@ -59,7 +59,10 @@ impl Environment<'_> {
             Ok(port) if port > 0 => Ok(port),
             _ if port.is_empty() => Ok(PORT),
             // Not the port itself: it may be a piece of a password.
-            _ => Err(format!("{source}: a port is a number from 1 to 65535 (in a password, write : as %3A, / as %2F and ? as %3F)")),
+            _ => {
+                let hint = "in a password, write : as %3A, / as %2F and ? as %3F";
+                Err(format!("{source}: a port is a number from 1 to 65535 ({hint})"))
+            }
         });
         let place = |(host, port): (String, Result<u16, String>)| {
             let port = port?;

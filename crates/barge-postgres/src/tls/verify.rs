@@ -10,6 +10,8 @@ use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Uni
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
+const VERSION_1: &str = "the server's certificate can't be verified, since it is of X.509 version 1: make it again with its host's name as a subject alternative name (openssl x509 -extfile)";
+
 /// Verifies as much as the mode asks for. The signature of the handshake is always verified: it shows that the server has the
 /// certificate's key, without which channel binding would prove nothing.
 #[derive(Debug)]
@@ -38,7 +40,11 @@ impl Verifier {
         host: &ServerName<'_>,
         now: UnixTime,
     ) -> Result<(), Error> {
-        let parsed = ParsedCertificate::try_from(certificate)?;
+        let parsed =
+            ParsedCertificate::try_from(certificate).map_err(|error| match old_public_key(certificate) {
+                Some(_) => Error::General(VERSION_1.into()),
+                None => error,
+            })?;
         let (store, algorithms) = (&anchors.store, self.algorithms.all);
         match verify_server_cert_signed_by_trust_anchor(&parsed, store, intermediates, now, algorithms) {
             // What `openssl req -x509` makes is marked as an authority, which a server may not be, but it is what the user
