@@ -128,12 +128,9 @@ impl PgType {
             Kind::Uuid => Type::UUID,
             Kind::Json => Type::JSON,
             Kind::Jsonb => Type::JSONB,
-            Kind::Text
-            | Kind::Varchar(_)
-            | Kind::Char(_)
-            | Kind::Enum
-            | Kind::Array(_)
-            | Kind::Other => Type::TEXT,
+            Kind::Text | Kind::Varchar(_) | Kind::Char(_) | Kind::Enum | Kind::Array(_) | Kind::Other => {
+                Type::TEXT
+            }
         }
     }
 
@@ -155,12 +152,9 @@ impl PgType {
             Kind::Uuid => Type::UUID_ARRAY,
             Kind::Json => Type::JSON_ARRAY,
             Kind::Jsonb => Type::JSONB_ARRAY,
-            Kind::Text
-            | Kind::Varchar(_)
-            | Kind::Char(_)
-            | Kind::Enum
-            | Kind::Array(_)
-            | Kind::Other => Type::TEXT_ARRAY,
+            Kind::Text | Kind::Varchar(_) | Kind::Char(_) | Kind::Enum | Kind::Array(_) | Kind::Other => {
+                Type::TEXT_ARRAY
+            }
         }
     }
 
@@ -296,7 +290,8 @@ mod tests {
     fn columns_are_read_in_types_that_hold_every_value() {
         let read = |name: &str| PgType::parse(name).arrow_type();
         assert_eq!(read("numeric(38,10)"), DataType::Decimal128(38, 10));
-        for text in ["numeric", "numeric(39,2)", "numeric(3,-2)", "numeric(3,5)", "inet", "enum", "character(3)"]
+        for text in
+            ["numeric", "numeric(39,2)", "numeric(3,-2)", "numeric(3,5)", "inet", "enum", "character(3)"]
         {
             assert_eq!(read(text), DataType::Utf8, "{text}");
         }

@@ -73,7 +73,10 @@ pub(crate) fn scaled(bytes: &[u8], scale: i32) -> Option<i128> {
     let mut value: i128 = 0;
     // Nineteen decimal digits fit 64 bits, where sums are cheaper; a numeric rarely has more.
     if digits.len() < 4 {
-        value = digits.iter().fold(0, |value, digit| value * 10_000 + u64::from(u16::from_be_bytes(*digit))).into();
+        value = digits
+            .iter()
+            .fold(0, |value, digit| value * 10_000 + u64::from(u16::from_be_bytes(*digit)))
+            .into();
     } else {
         for digit in digits {
             value = value.checked_mul(10_000)?.checked_add(u16::from_be_bytes(*digit).into())?;

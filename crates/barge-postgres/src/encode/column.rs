@@ -40,15 +40,26 @@ enum Values<'a> {
     Int8(&'a [i64]),
     Float4(&'a [f32]),
     Float8(&'a [f64]),
-    Decimal { values: &'a [i128], scale: i32 },
+    Decimal {
+        values: &'a [i128],
+        scale: i32,
+    },
     Literals(Bytes<'a>),
     Bytes(Bytes<'a>),
     Jsonb(Bytes<'a>),
     Date(&'a [i32]),
     Time(&'a [i64]),
     Timestamp(&'a [i64]),
-    List { offsets: &'a [i32], items: Box<Column<'a>>, element: u32 },
-    ListLiteral { offsets: &'a [i32], items: &'a ArrayRef, item: &'a PgType },
+    List {
+        offsets: &'a [i32],
+        items: Box<Column<'a>>,
+        element: u32,
+    },
+    ListLiteral {
+        offsets: &'a [i32],
+        items: &'a ArrayRef,
+        item: &'a PgType,
+    },
     /// A type that `fit` doesn't give: only NULLs.
     Nulls,
 }
@@ -209,14 +220,16 @@ impl<'a> Values<'a> {
     fn put_varied(&self, row: usize, out: &mut BytesMut) {
         match self {
             // A literal is text from anywhere: `fit` made sure that it is one.
-            Values::Literals(values) => put_literal(out, std::str::from_utf8(values.get(row)).unwrap_or_default()),
+            Values::Literals(values) => {
+                put_literal(out, std::str::from_utf8(values.get(row)).unwrap_or_default())
+            }
             Values::List { offsets, items, element } => {
                 let (first, end) = (offsets[row] as usize, offsets[row + 1] as usize);
                 with_length(out, |out| put_array(out, items, first..end, *element));
             }
             Values::ListLiteral { offsets, items, item } => {
                 let (first, end) = (offsets[row] as usize, offsets[row + 1] as usize);
-                with_length(out, |out| put_list_literal(out, &items.slice(first, end - first), item));
+                with_length(out, |out| put_list_literal(out, items, first..end, item));
             }
             _ => {}
         }

@@ -1,5 +1,7 @@
 //! Lists as the text of array literals: `{1,NULL,"a\"b"}`.
 
+use std::ops::Range;
+
 use arrow::array::*;
 use arrow::datatypes::*;
 use bytes::BytesMut;
@@ -10,10 +12,11 @@ use crate::types::{Kind, PgType};
 
 /// Appends the items as an array literal. Nothing that the server could take for a brace, a delimiter or the word NULL stands
 /// without quotes.
-pub(super) fn put_list_literal(out: &mut BytesMut, items: &ArrayRef, item: &PgType) {
+pub(super) fn put_list_literal(out: &mut BytesMut, items: &ArrayRef, rows: Range<usize>, item: &PgType) {
     out.extend_from_slice(b"{");
-    for index in 0..items.len() {
-        if index > 0 {
+    let first = rows.start;
+    for index in rows {
+        if index > first {
             out.extend_from_slice(b",");
         }
         if items.is_null(index) {
@@ -103,7 +106,7 @@ mod tests {
 
     fn literal(items: ArrayRef, type_name: &str) -> String {
         let mut out = BytesMut::new();
-        put_list_literal(&mut out, &items, &PgType::parse(type_name));
+        put_list_literal(&mut out, &items, 0..items.len(), &PgType::parse(type_name));
         String::from_utf8(out.to_vec()).unwrap()
     }
 

@@ -151,9 +151,10 @@ mod tests {
         for text in ["0", "-1", "10", "1.50", "0.00", "-0.01", "123456789012345678901234567890.5"] {
             assert!(parts(text).is_some(), "{text}");
         }
-        for text in
-            ["", "-", ".", "1.", ".5", "01", "+1", " 1", "1 ", "1e5", "-0", "-0.00", "NaN", "1.2.3", "1,5", "é"]
-        {
+        for text in [
+            "", "-", ".", "1.", ".5", "01", "+1", " 1", "1 ", "1e5", "-0", "-0.00", "NaN", "1.2.3", "1,5",
+            "é",
+        ] {
             assert!(parts(text).is_none(), "{text}");
         }
         assert!(parts(&"9".repeat(WHOLE_DIGITS_MAX + 1)).is_none());
@@ -171,9 +172,14 @@ mod tests {
         assert_eq!(fits("1200", 2, -2).as_deref(), Some("1200"));
         assert_eq!(fits("0.00012", 2, 5).as_deref(), Some("0.00012"));
         assert_eq!(fits("NaN", 5, 2).as_deref(), Some("NaN"));
-        for (text, precision, scale) in
-            [("1.505", 5, 2), ("1000", 5, 2), ("1250", 2, -2), ("0.01", 2, 5), ("Infinity", 5, 2), ("x", 5, 2)]
-        {
+        for (text, precision, scale) in [
+            ("1.505", 5, 2),
+            ("1000", 5, 2),
+            ("1250", 2, -2),
+            ("0.01", 2, 5),
+            ("Infinity", 5, 2),
+            ("x", 5, 2),
+        ] {
             assert_eq!(fits(text, precision, scale), None, "{text}");
         }
     }

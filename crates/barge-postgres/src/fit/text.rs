@@ -352,7 +352,8 @@ mod tests {
         for (value, text) in cases {
             assert_eq!(double_text(value).as_str(), text);
         }
-        for (value, text) in [(0.1, "0.1"), (1e6, "1e+06"), (123456.0, "123456"), (f32::MAX, "3.4028235e+38")] {
+        for (value, text) in [(0.1, "0.1"), (1e6, "1e+06"), (123456.0, "123456"), (f32::MAX, "3.4028235e+38")]
+        {
             assert_eq!(single_text(value).as_str(), text);
         }
     }
@@ -390,7 +391,8 @@ mod tests {
 
     #[test]
     fn what_is_no_date_is_refused() {
-        for text in ["2024-02-30", "2024-13-01", "2024-00-01", "0000-01-01", "2024-1-2", "", "x", "20240102"] {
+        for text in ["2024-02-30", "2024-13-01", "2024-00-01", "0000-01-01", "2024-1-2", "", "x", "20240102"]
+        {
             assert_eq!(parse_date(text), None, "{text}");
         }
         for text in ["2024-01-02T25:00", "2024-01-02T12:00:00.0000001", "2024-01-02T12:00+1", "2024-01-0é"] {
