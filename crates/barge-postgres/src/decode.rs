@@ -186,3 +186,6 @@ fn append(builder: &mut Builder, form: Option<&Form>, source: &Source, bytes: &[
         None => Err(format!("{} can't be read as {}", source.value(bytes)?, builder.field().data_type())),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,3 +209,6 @@ fn cast_values(array: &ArrayRef, field: &Field, to: &PgType, rejected: &mut Reje
     }
     builder.finish()
 }
+
+#[cfg(test)]
+mod tests;

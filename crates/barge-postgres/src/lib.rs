@@ -22,3 +22,4 @@ mod types;
 
 pub use options::PostgresOptions;
 pub use store::PostgresStore;
+pub use tls::SslMode;

@@ -43,16 +43,16 @@ impl Pool {
         };
         let inner = deadpool_postgres::Pool::builder(manager)
             .runtime(Runtime::Tokio1)
-            .max_size(options.pool_size())
-            .wait_timeout(Some(options.pool_wait()))
-            .pre_recycle(check_idle(options.idle_check(), options.max_lifetime()))
+            .max_size(options.pool_size)
+            .wait_timeout(Some(options.pool_wait))
+            .pre_recycle(check_idle(options.idle_check, options.max_lifetime))
             .build()
             .map_err(|error| Error::new(ErrorKind::InvalidConfig, error.to_string()))?;
         Ok(Pool {
             inner,
             tls,
-            wait: options.pool_wait(),
-            statement_cache: options.statement_cache(),
+            wait: options.pool_wait,
+            statement_cache: options.statement_cache,
             name: options.name(),
         })
     }

@@ -28,13 +28,15 @@ pub(crate) struct Reading {
     wanted: Option<SchemaRef>,
     /// Whether `wanted` says all its columns.
     columns_are_wanted: bool,
+    /// Whether a statement that gives no columns is a mistake.
+    must_read: bool,
 }
 
 impl Reading {
     /// A user's statement; `{batch}` in it stands for the batch.
     pub(crate) fn over(query: &Query) -> Result<Self> {
         let Some(batch) = &query.batch else {
-            return Ok(Reading { sql: query.sql.clone(), batch: None, wanted: query.schema.clone(), columns_are_wanted: false });
+            return Ok(Reading { sql: query.sql.clone(), batch: None, wanted: query.schema.clone(), columns_are_wanted: false, must_read: false });
         };
         let schema = batch.schema();
         let fields: Vec<&Field> = schema.fields().iter().map(|field| &**field).collect();
@@ -43,7 +45,12 @@ impl Reading {
         let sql = query.sql.replace("{batch}", &named_relation(&types, &names));
         check_fits(batch, &fields, &types)?;
         let batch = Batch::new(batch, fields.into_iter().zip(types))?;
-        Ok(Reading { sql, batch: Some(batch), wanted: query.schema.clone(), columns_are_wanted: false })
+        Ok(Reading { sql, batch: Some(batch), wanted: query.schema.clone(), columns_are_wanted: false, must_read: false })
+    }
+
+    /// The same, of a statement that has to read.
+    pub(crate) fn query(query: &Query) -> Result<Self> {
+        Ok(Reading { must_read: true, ..Reading::over(query)? })
     }
 
     /// Runs it, and collects its rows.
@@ -93,6 +100,10 @@ impl Reading {
         }
         let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
         let statement = connection.client().prepare_typed(&self.sql, &types).await.map_err(error_of)?;
+        if statement.columns().is_empty() && self.must_read {
+            let message = "the statement gives no rows: a query has to read";
+            return Err(Error::new(ErrorKind::Statement, message));
+        }
         decoder.insert(self.decoder(statement.columns())?).take()
     }
 
@@ -248,7 +259,7 @@ fn reading(description: &Description, look_up: &LookUp) -> Result<Reading> {
     );
     let fields = keys.fields().iter().map(|field| &**field);
     let batch = Batch::new(&look_up.keys, fields.zip(types))?;
-    Ok(Reading { sql, batch: Some(batch), wanted: Some(Arc::new(Schema::new(wanted))), columns_are_wanted: true })
+    Ok(Reading { sql, batch: Some(batch), wanted: Some(Arc::new(Schema::new(wanted))), columns_are_wanted: true, must_read: true })
 }
 
 /// How a column of a type that the driver doesn't know by heart is read.

@@ -106,7 +106,7 @@ impl<'a> Search<'a> {
             if rows.is_empty() {
                 continue;
             }
-            if self.is_dense() {
+            if self.is_dense() || self.step.target.rows_may_meet() {
                 self.one_by_one(transaction, &rows).await?;
                 continue;
             }

@@ -122,7 +122,7 @@ impl Store for PostgresStore {
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
-        let reading = Reading::over(&query)?;
+        let reading = Reading::query(&query)?;
         let connection = self.pool.get().await?;
         connection.send("BEGIN READ ONLY");
         reading.stream(Arc::clone(&self.pool), connection, Some("COMMIT")).await
@@ -367,5 +367,16 @@ impl Drop for Open<'_> {
         if let Some(connection) = self.0 {
             connection.send("ROLLBACK");
         }
+    }
+}
+
+impl PostgresOptions {
+    /// Opens the database: makes a first connection, so that a wrong address or password is told at once.
+    ///
+    /// # Errors
+    /// `ConnectionLost` where the server can't be reached, which may be tried again; `Permission` where it refuses the user, `InvalidConfig`
+    /// for settings that contradict each other, files that can't be read and a database that isn't there.
+    pub async fn open(self) -> Result<PostgresStore> {
+        PostgresStore::with_options(&self).await
     }
 }

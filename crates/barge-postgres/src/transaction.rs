@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, Int64Array, RecordBatch};
+use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Operation, Outcome, Query, Step, Token};
 use barge_core::{Error, ErrorKind, Result, Transaction};

@@ -234,7 +234,8 @@ pub struct RecordStream {
 impl RecordStream {
     /// A stream of batches that all have one schema.
     pub fn new(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch>> + Send + 'static) -> Self {
-        RecordStream { schema, batches: Box::pin(batches) }
+        // Fused: a stream that has ended may be asked again.
+        RecordStream { schema, batches: Box::pin(futures::StreamExt::fuse(batches)) }
     }
 
     /// A stream of batches, the first of which is there even if it has no rows, and tells the schema.

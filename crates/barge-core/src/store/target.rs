@@ -110,6 +110,12 @@ impl Target {
         self.columns.iter().position(|column| column.role == Role::GeneratedKey)
     }
 
+    /// Whether a step of several rows could do something else than its rows one by one, because a row may be the parent of another, or
+    /// reach one through foreign keys and triggers. Such rows [`apply_rows`](super::Transaction::apply_rows) sends one by one.
+    pub fn rows_may_meet(&self) -> bool {
+        crate::engine::writer::plan::statement_shows(self)
+    }
+
     /// A record's batch as the step's: its columns alone, under the database's names.
     ///
     /// # Errors

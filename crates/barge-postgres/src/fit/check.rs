@@ -80,7 +80,7 @@ fn check_decimals(array: &ArrayRef, precision: u32, scale: i32, rejected: &mut R
             let text = scaled_text(value, own_scale);
             rejected.push((
                 row,
-                format!("{text} doesn't fit numeric({precision},{scale}) without being rounded"),
+                format!("{text} doesn't fit numeric({precision},{scale})"),
             ));
         }
     }
@@ -152,13 +152,32 @@ fn check_texts(array: &ArrayRef, to: &PgType, rejected: &mut Rejected) {
                 rejected.push((row, message));
             }
         }),
+        (Kind::Text, "xml") => each_text(array, |row, text| {
+            if text.starts_with("<?xml") {
+                let message = "the column keeps no XML declaration: leave '<?xml … ?>' out, or store it as text";
+                rejected.push((row, message.into()));
+            }
+        }),
         (Kind::Other, "\"char\"") => each_text(array, |row, text| {
             if !(text.is_ascii() && text.len() == 1) {
                 rejected.push((row, "the column holds one ASCII character".into()));
             }
         }),
+        (Kind::Other, bits) if bits.starts_with("bit") => check_bits(array, bits, rejected),
         _ => {}
     }
+}
+
+/// A cast to `bit(n)` pads or cuts what is shorter or longer, and one to `bit varying(n)` cuts.
+fn check_bits(array: &ArrayRef, type_name: &str, rejected: &mut Rejected) {
+    let (name, length) = type_name.trim_end_matches(')').split_once('(').unwrap_or((type_name, ""));
+    let Ok(length) = length.parse::<usize>() else { return };
+    each_text(array, |row, text| {
+        let fits = if name == "bit" { text.len() == length } else { text.len() <= length };
+        if !fits {
+            rejected.push((row, format!("the value has {} bits, and the column holds {length}", text.len())));
+        }
+    });
 }
 
 fn check_lengths(array: &ArrayRef, rejected: &mut Rejected) {

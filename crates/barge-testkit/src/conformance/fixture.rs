@@ -367,6 +367,8 @@ fn postgres_column(column: &Column, constraints: &Constraints) -> String {
         DataType::Float64 => "double precision",
         DataType::Binary => "bytea",
         DataType::Date32 => "date",
+        DataType::Timestamp(_, Some(_)) => "timestamptz",
+        DataType::Timestamp(_, None) => "timestamp",
         DataType::Utf8 => "text",
         other => panic!("the suite has no column of {other} in PostgreSQL"),
     };

@@ -46,6 +46,8 @@ pub enum Feature {
     IgnoreCase,
     /// SQL. Refused: `query` and `over` are `Unsupported`.
     Sql,
+    /// Transactions that write go one after the other, from their beginning. Absent: they meet only over the same rows.
+    OneWriter,
     /// Reading outside a transaction while one is open. Refused: such a read is `Busy`.
     ConcurrentReads,
 }

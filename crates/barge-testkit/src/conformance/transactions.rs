@@ -171,6 +171,9 @@ pub async fn a_claim_is_rolled_back(harness: &dyn Harness) {
 
 /// Writers side by side come one after the other: each reads what the one before wrote, and none is lost.
 pub async fn writers_are_serialised(harness: &dyn Harness) {
+    if !kept(harness, Feature::OneWriter) {
+        return;
+    }
     const WRITERS: i64 = 8;
     const ROUNDS: i64 = 25;
     let people = Arc::new(Fixture::people(harness).await);
@@ -230,6 +233,9 @@ pub async fn transactions_of_many_tasks_all_happen(harness: &dyn Harness) {
 
 /// A second writer waits for the first; one that gives up waiting doesn't stand in the way.
 pub async fn a_second_writer_waits(harness: &dyn Harness) {
+    if !kept(harness, Feature::OneWriter) {
+        return;
+    }
     let people = Fixture::people(harness).await;
     let step = people.step(Insert, &rows![[1, "a", 1]]).await;
     let mut first = people.store.begin().await.unwrap();

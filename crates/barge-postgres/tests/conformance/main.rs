@@ -1,0 +1,96 @@
+//! PostgreSQL keeps every promise of the store interface: over connections of its own, with statements kept prepared, and behind faults
+//! that never strike; and flushes into it do what their rows, one by one, would have done.
+//!
+//! Needs PostgreSQL's programs (`initdb`, `postgres`), or `BARGE_TEST_POSTGRES_URL`.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
+mod flushes;
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use barge_core::{Dialect, Store, Table};
+use barge_postgres::PostgresOptions;
+use barge_testkit::conformance::{Constraints, Feature, Harness, Support, ddl};
+use barge_testkit::servers::{self, TestDatabase};
+use barge_testkit::{FaultPlan, FaultStore};
+
+/// How the database is reached.
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Plain,
+    StatementsKept,
+    BehindFaults,
+}
+
+/// A database of its own for each store.
+struct Postgres {
+    kind: Kind,
+    databases: Mutex<Vec<TestDatabase>>,
+}
+
+impl Postgres {
+    fn new(kind: Kind) -> Self {
+        Postgres { kind, databases: Mutex::default() }
+    }
+
+    fn url(&self) -> String {
+        let database = servers::postgres().database();
+        let url = database.url();
+        self.databases.lock().unwrap().push(database);
+        url
+    }
+}
+
+#[async_trait]
+impl Harness for Postgres {
+    async fn store(&self) -> Arc<dyn Store> {
+        let options = PostgresOptions::from_url(&self.url()).unwrap();
+        let options = match self.kind {
+            Kind::StatementsKept => options.statement_cache(100),
+            Kind::Plain | Kind::BehindFaults => options,
+        };
+        let store = Arc::new(options.open().await.unwrap());
+        let mut transaction = store.begin().await.unwrap();
+        transaction.execute("CREATE EXTENSION IF NOT EXISTS citext").await.unwrap();
+        transaction.commit().await.unwrap();
+        match self.kind {
+            Kind::BehindFaults => Arc::new(FaultStore::new(store, FaultPlan::default())),
+            Kind::Plain | Kind::StatementsKept => store,
+        }
+    }
+
+    fn supports(&self, feature: Feature) -> Support {
+        match feature {
+            Feature::OneWriter => Support::Absent,
+            _ => Support::Kept,
+        }
+    }
+
+    async fn create(&self, store: &Arc<dyn Store>, table: &Table, constraints: &Constraints) {
+        let mut transaction = store.begin().await.unwrap();
+        for statement in ddl(Dialect::Postgres, table, constraints) {
+            transaction.execute(&statement).await.unwrap();
+        }
+        transaction.commit().await.unwrap();
+    }
+}
+
+mod plain {
+    use super::{Kind, Postgres};
+
+    barge_testkit::conformance_suite!(Postgres::new(Kind::Plain));
+}
+
+mod statements_kept {
+    use super::{Kind, Postgres};
+
+    barge_testkit::conformance_suite!(Postgres::new(Kind::StatementsKept));
+}
+
+mod behind_faults {
+    use super::{Kind, Postgres};
+
+    barge_testkit::conformance_suite!(Postgres::new(Kind::BehindFaults));
+}

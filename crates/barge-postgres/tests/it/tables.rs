@@ -1,0 +1,214 @@
+//! Tables of every kind: drawn and computed columns, defaults, partitions, views, rules, triggers, policies, deferred constraints.
+
+use arrow::datatypes::DataType::{Int64, Utf8};
+use barge_core::Operation::{Delete, Insert, InsertIfAbsent, Update, Upsert};
+
+use crate::support::{Fresh, words};
+
+const COLUMNS: &[(&str, arrow::datatypes::DataType)] = &[("id", Int64), ("name", Utf8)];
+
+/// Every operation on a table of `id` and `name`, with outcomes.
+async fn every_operation(fresh: &Fresh, table: &str) {
+    let write = async |operation, rows: &[&[Option<&str>]]| {
+        words(&fresh.write(table, operation, &["id"], COLUMNS, rows).await)
+    };
+    assert_eq!(write(Insert, &[&[Some("1"), Some("a")], &[Some("2"), Some("b")]]).await, ["Inserted"; 2]);
+    assert_eq!(
+        write(Upsert, &[&[Some("3"), Some("c")], &[Some("2"), Some("B")]]).await,
+        ["Inserted", "Updated"]
+    );
+    assert_eq!(
+        write(InsertIfAbsent, &[&[Some("3"), Some("x")], &[Some("4"), Some("d")]]).await,
+        ["Unchanged", "Inserted"]
+    );
+    assert_eq!(write(Update, &[&[Some("4"), Some("D")], &[Some("9"), Some("x")]]).await, ["Updated", "NotFound"]);
+    assert_eq!(write(Delete, &[&[Some("1"), None], &[Some("8"), None]]).await, ["Deleted", "NotFound"]);
+    assert_eq!(
+        write(Insert, &[&[Some("2"), Some("again")], &[Some("5"), Some("e")]]).await,
+        ["UniqueViolation", "Inserted"]
+    );
+    let rows = fresh.rows(&format!("SELECT id, name FROM {table} ORDER BY id")).await;
+    assert_eq!(rows, ["2|B", "3|c", "4|D", "5|e"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitioned_tables_take_every_operation() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parts(id bigint PRIMARY KEY, name text) PARTITION BY RANGE (id)",
+        "CREATE TABLE parts_low PARTITION OF parts FOR VALUES FROM (0) TO (3)",
+        "CREATE TABLE parts_high PARTITION OF parts FOR VALUES FROM (3) TO (100)",
+    ])
+    .await;
+    every_operation(&fresh, "parts").await;
+    // A row that no partition takes is rejected alone.
+    let rows: [&[Option<&str>]; 2] = [&[Some("1000"), Some("x")], &[Some("6"), Some("f")]];
+    let answers = fresh.write("parts", Insert, &[], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["CheckViolation", "Inserted"]);
+    assert_eq!(fresh.db.tables().await.unwrap(), ["parts".into()], "partitions are not tables of their own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn identities_defaults_and_computed_columns() {
+    let fresh = Fresh::with(&["CREATE TABLE things(
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, serial bigserial, name text NOT NULL DEFAULT 'nameless',
+        made timestamptz NOT NULL DEFAULT now(), shout text GENERATED ALWAYS AS (upper(name)) STORED)"])
+    .await;
+    let answers = fresh.write("things", Insert, &[], &[("name", Utf8)], &[&[Some("a")], &[Some("b")]]).await;
+    assert_eq!(words(&answers), ["Inserted"; 2]);
+    // A file that holds the identity's own values keeps them.
+    let answers = fresh.write("things", Insert, &[], COLUMNS, &[&[Some("100"), Some("c")]]).await;
+    assert_eq!(words(&answers), ["Inserted"]);
+    let answers = fresh.write("things", Insert, &[], &[("id", Int64)], &[&[Some("101")]]).await;
+    assert_eq!(words(&answers), ["Inserted"]);
+    let rows = fresh.rows("SELECT id, serial, name, shout, made IS NOT NULL FROM things ORDER BY id").await;
+    assert_eq!(rows, ["1|1|a|A|true", "2|2|b|B|true", "100|3|c|C|true", "101|4|nameless|NAMELESS|true"]);
+    let answers = fresh.write("things", Insert, &[], &[("shout", Utf8)], &[&[Some("X")]]).await;
+    assert_eq!(words(&answers), ["Unsupported"], "a computed column can't be written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_rows_go_by_copy_and_keep_identities_and_defaults() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE things(id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL, n int DEFAULT 7)",
+    ])
+    .await;
+    let names: Vec<String> = (0..1_000).map(|n| format!("name {n}")).collect();
+    let rows: Vec<[Option<&str>; 1]> = names.iter().map(|name| [Some(name.as_str())]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = fresh.write("things", Insert, &[], &[("name", Utf8)], &rows).await;
+    assert!(words(&answers).iter().all(|word| word == "Inserted"));
+    let rows = fresh.rows("SELECT count(*), min(id), max(id), sum(n), count(DISTINCT name) FROM things").await;
+    assert_eq!(rows, ["1000|1|1000|7000|1000"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn views_take_what_the_database_allows() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE base(id bigint PRIMARY KEY, name text)",
+        "CREATE VIEW simple AS SELECT id, name FROM base WHERE id > 0 WITH CHECK OPTION",
+        "CREATE VIEW joined AS SELECT a.id, a.name FROM base a JOIN base b USING (id)",
+        "CREATE FUNCTION into_base() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF TG_OP = 'DELETE' THEN DELETE FROM base WHERE id = OLD.id; RETURN OLD; END IF;
+            IF NEW.name = 'no' THEN RETURN NULL; END IF;
+            IF TG_OP = 'INSERT' THEN INSERT INTO base VALUES (NEW.id, NEW.name);
+            ELSE UPDATE base SET name = NEW.name WHERE id = NEW.id; END IF;
+            RETURN NEW; END $$",
+        "CREATE TRIGGER into_base INSTEAD OF INSERT OR UPDATE OR DELETE ON joined FOR EACH ROW EXECUTE FUNCTION into_base()",
+    ])
+    .await;
+    for view in ["simple", "joined"] {
+        let write = async |operation, rows: &[&[Option<&str>]]| {
+            words(&fresh.write(view, operation, &["id"], COLUMNS, rows).await)
+        };
+        assert_eq!(write(Insert, &[&[Some("1"), Some("a")], &[Some("2"), Some("b")]]).await, ["Inserted"; 2], "{view}");
+        assert_eq!(write(Update, &[&[Some("2"), Some("B")], &[Some("9"), None]]).await, ["Updated", "NotFound"], "{view}");
+        assert_eq!(write(Insert, &[&[Some("1"), Some("x")], &[Some("3"), Some("c")]]).await, ["UniqueViolation", "Inserted"], "{view}");
+        assert_eq!(write(Delete, &[&[Some("1"), None], &[Some("9"), None]]).await, ["Deleted", "NotFound"], "{view}");
+        assert_eq!(fresh.rows("SELECT id, name FROM base ORDER BY id").await, ["2|B", "3|c"], "{view}");
+        // Only a unique key of the table itself can tell what an upsert is to do.
+        assert_eq!(write(Upsert, &[&[Some("1"), Some("a")]]).await, ["InvalidConfig"], "{view}");
+        fresh.run("DELETE FROM base").await;
+    }
+    let rows: [&[Option<&str>]; 2] = [&[Some("-1"), Some("x")], &[Some("1"), Some("a")]];
+    assert_eq!(words(&fresh.write("simple", Insert, &[], COLUMNS, &rows).await), ["CheckViolation", "Inserted"]);
+    let rows: [&[Option<&str>]; 3] = [&[Some("5"), Some("no")], &[Some("6"), Some("f")], &[Some("7"), Some("no")]];
+    let answers = fresh.write("joined", Insert, &[], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["Unchanged", "Inserted", "Unchanged"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_are_followed() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE kept(id bigint PRIMARY KEY, name text)",
+        "CREATE TABLE seen(id bigint)",
+        "CREATE RULE also AS ON INSERT TO kept DO ALSO INSERT INTO seen VALUES (NEW.id)",
+    ])
+    .await;
+    let ids: Vec<String> = (0..500).map(|id| id.to_string()).collect();
+    let rows: Vec<[Option<&str>; 2]> = ids.iter().map(|id| [Some(id.as_str()), None]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = fresh.write("kept", Insert, &[], COLUMNS, &rows).await;
+    assert!(answers.iter().all(Result::is_ok));
+    assert_eq!(fresh.rows("SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM seen)").await, ["500|500"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_refuse_their_row_alone() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE guarded(id bigint PRIMARY KEY, name text)",
+        "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.name = 'bad' THEN RAISE EXCEPTION 'no % here', NEW.name; END IF;
+            IF NEW.name = 'out' THEN RETURN NULL; END IF;
+            RETURN NEW; END $$",
+        "CREATE TRIGGER guard BEFORE INSERT OR UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION guard()",
+    ])
+    .await;
+    let rows: [&[Option<&str>]; 5] = [
+        &[Some("1"), Some("a")],
+        &[Some("2"), Some("bad")],
+        &[Some("3"), Some("out")],
+        &[Some("1"), Some("again")],
+        &[Some("4"), Some("d")],
+    ];
+    let answers = fresh.write("guarded", Insert, &[], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["Inserted", "CheckViolation", "Unchanged", "UniqueViolation", "Inserted"]);
+    let refused = answers[1].as_ref().unwrap_err();
+    assert!(refused.message().contains("no bad here") && refused.table() == Some("guarded"), "{refused:?}");
+    let rows: [&[Option<&str>]; 4] =
+        [&[Some("1"), Some("out")], &[Some("4"), Some("bad")], &[Some("9"), Some("x")], &[Some("1"), Some("A")]];
+    let answers = fresh.write("guarded", Update, &["id"], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["Unchanged", "CheckViolation", "NotFound", "Updated"]);
+    assert_eq!(fresh.rows("SELECT id, name FROM guarded ORDER BY id").await, ["1|A", "4|d"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn constraints_that_wait_for_commit_reject_their_row_alone() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parents(id bigint PRIMARY KEY, name text)",
+        "CREATE TABLE children(id bigint PRIMARY KEY, parent bigint REFERENCES parents DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE TABLE places(id bigint PRIMARY KEY, place bigint UNIQUE DEFERRABLE INITIALLY DEFERRED)",
+        "INSERT INTO parents VALUES (1, 'p')",
+    ])
+    .await;
+    let columns = [("id", Int64), ("parent", Int64)];
+    let rows: [&[Option<&str>]; 4] =
+        [&[Some("1"), Some("1")], &[Some("2"), Some("7")], &[Some("3"), None], &[Some("4"), Some("1")]];
+    let answers = fresh.write("children", Insert, &[], &columns, &rows).await;
+    assert_eq!(words(&answers), ["Inserted", "ForeignKeyViolation", "Inserted", "Inserted"]);
+    assert_eq!(fresh.rows("SELECT id FROM children ORDER BY id").await, ["1", "3", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusion_constraints_refuse_one_row() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE bookings(id bigint PRIMARY KEY, during int4range, EXCLUDE USING gist (during WITH &&))",
+    ])
+    .await;
+    let columns = [("id", Int64), ("during", Utf8)];
+    let rows: [&[Option<&str>]; 3] =
+        [&[Some("1"), Some("[1,5)")], &[Some("2"), Some("[4,6)")], &[Some("3"), Some("[5,7)")]];
+    let answers = fresh.write("bookings", Insert, &[], &columns, &rows).await;
+    assert_eq!(words(&answers), ["Inserted", "UniqueViolation", "Inserted"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_other_schemas_and_of_no_columns_in_common() {
+    let fresh = Fresh::with(&["CREATE SCHEMA app", "CREATE TABLE app.tasks(id bigint PRIMARY KEY, name text)"]).await;
+    let name = barge_core::TableName::in_schema("app", "tasks");
+    assert_eq!(fresh.db.tables().await.unwrap(), [name.clone()]);
+    let described = fresh.db.describe(&name).await.unwrap();
+    assert_eq!((described.name.clone(), &described.key[..]), (name, &["id".to_owned()][..]));
+    let missing = fresh.db.describe(&"tasks".into()).await.unwrap_err();
+    assert_eq!(missing.kind(), barge_core::ErrorKind::MissingTable);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_changes_under_a_writer_is_described_anew() {
+    let fresh = Fresh::with(&["CREATE TABLE t(id bigint PRIMARY KEY, name text)"]).await;
+    let rows: [&[Option<&str>]; 1] = [&[Some("1"), Some("a")]];
+    assert_eq!(words(&fresh.write("t", Insert, &["id"], COLUMNS, &rows).await), ["Inserted"]);
+    fresh.run("ALTER TABLE t ALTER COLUMN name TYPE varchar(3), ALTER COLUMN id TYPE integer").await;
+    let rows: [&[Option<&str>]; 2] = [&[Some("2"), Some("long name")], &[Some("3"), Some("c")]];
+    let answers = fresh.write("t", Insert, &["id"], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["InvalidValue", "Inserted"]);
+}
