@@ -33,7 +33,8 @@ fn field(data_type: DataType) -> Field {
 
 /// Reads as [`read`], and gives the values' text or the reason why not.
 fn shown(values: ArrayRef, sent: &str, column_type: Type, wanted: DataType) -> Result<Vec<String>, String> {
-    let found = read(values, sent, column_type, &field(wanted)).map_err(|error| error.message().to_owned())?;
+    let found =
+        read(values, sent, column_type, &field(wanted)).map_err(|error| error.message().to_owned())?;
     let texts = (0..found.len()).map(|row| arrow::util::display::array_value_to_string(&found, row).unwrap());
     Ok(texts.collect())
 }
@@ -48,7 +49,10 @@ fn numerics_are_read_in_every_type_that_holds_them() {
     let texts = |texts: &[&str]| Ok(texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>());
     let plain = ["0", "-12345.6700", "NaN", "-Infinity", "100000000000000000000000000000.5"];
     assert_eq!(read(&plain, DataType::Utf8), texts(&plain));
-    assert_eq!(read(&["1.5", "-0.25", "10000"], DataType::Decimal128(9, 2)), texts(&["1.50", "-0.25", "10000.00"]));
+    assert_eq!(
+        read(&["1.5", "-0.25", "10000"], DataType::Decimal128(9, 2)),
+        texts(&["1.50", "-0.25", "10000.00"])
+    );
     assert_eq!(read(&["1.5", "12"], DataType::Decimal256(60, 3)), texts(&["1.500", "12.000"]));
     assert_eq!(read(&["-1200"], DataType::Decimal256(60, -2)), texts(&["-1200"]));
     assert_eq!(read(&["1.5", "12"], DataType::Decimal64(10, 1)), texts(&["1.5", "12.0"]));
@@ -93,7 +97,9 @@ fn what_no_calendar_here_holds_is_refused() {
     let infinity = i64::MAX.to_be_bytes();
     assert!(column(Type::TIMESTAMPTZ, &utc, &infinity).contains("is infinity"));
     assert!(column(Type::TIMESTAMPTZ, &utc, &i64::MIN.to_be_bytes()).contains("-infinity"));
-    assert!(column(Type::TIMESTAMPTZ, &DataType::Utf8, &(i64::MAX - 1).to_be_bytes()).contains("years 1 to 9999"));
+    assert!(
+        column(Type::TIMESTAMPTZ, &DataType::Utf8, &(i64::MAX - 1).to_be_bytes()).contains("years 1 to 9999")
+    );
     assert!(column(Type::DATE, &DataType::Date32, &i32::MAX.to_be_bytes()).contains("infinity"));
     assert!(column(Type::DATE, &DataType::Date32, &3_000_000_i32.to_be_bytes()).contains("years 1 to 9999"));
     let midnight = 86_400_000_000_i64.to_be_bytes();
@@ -120,7 +126,10 @@ fn arrays_are_read_as_the_lists_wanted_or_refused() {
     let pairs = lists().slice(0, 2);
     let found = read(pairs, "real[]", Type::FLOAT4_ARRAY, &field(DataType::FixedSizeList(item, 2))).unwrap();
     assert_eq!((found.len(), found.null_count()), (2, 1));
-    assert_eq!(found.as_fixed_size_list().value(0).as_primitive::<Float64Type>().values().as_ref(), [1.5, 2.0]);
+    assert_eq!(
+        found.as_fixed_size_list().value(0).as_primitive::<Float64Type>().values().as_ref(),
+        [1.5, 2.0]
+    );
 
     let nulls = array(ListArray::from_iter_primitive::<Int32Type, _, _>([Some(vec![Some(1), None])]));
     let strict = DataType::List(Arc::new(Field::new("item", DataType::Int32, false)));
@@ -157,7 +166,8 @@ fn the_rows_of_a_parameter_are_the_elements_of_an_array() {
     let mut bytes = BytesMut::new();
     let parameter = ArrayParameter::new(values, &PgType::parse("integer"));
     parameter.to_sql(&Type::INT4_ARRAY, &mut bytes).unwrap();
-    let found: Vec<_> = elements(&bytes).unwrap().map(|element| element.unwrap().map(<[u8]>::to_vec)).collect();
+    let found: Vec<_> =
+        elements(&bytes).unwrap().map(|element| element.unwrap().map(<[u8]>::to_vec)).collect();
     let expected = [Some((-1_i32).to_be_bytes().to_vec()), None, Some(9_i32.to_be_bytes().to_vec())];
     assert_eq!(found, expected);
 }

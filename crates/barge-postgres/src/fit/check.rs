@@ -78,10 +78,7 @@ fn check_decimals(array: &ArrayRef, precision: u32, scale: i32, rejected: &mut R
     for (row, value) in decimals.iter().enumerate() {
         if let Some(value) = value.filter(|value| !fits(*value)) {
             let text = scaled_text(value, own_scale);
-            rejected.push((
-                row,
-                format!("{text} doesn't fit numeric({precision},{scale})"),
-            ));
+            rejected.push((row, format!("{text} doesn't fit numeric({precision},{scale})")));
         }
     }
 }
@@ -154,7 +151,8 @@ fn check_texts(array: &ArrayRef, to: &PgType, rejected: &mut Rejected) {
         }),
         (Kind::Text, "xml") => each_text(array, |row, text| {
             if text.starts_with("<?xml") {
-                let message = "the column keeps no XML declaration: leave '<?xml … ?>' out, or store it as text";
+                let message =
+                    "the column keeps no XML declaration: leave '<?xml … ?>' out, or store it as text";
                 rejected.push((row, message.into()));
             }
         }),

@@ -17,9 +17,11 @@ fn rejected(array: &ArrayRef, type_name: &str) -> Vec<usize> {
 #[test]
 fn what_would_come_back_otherwise_is_refused() {
     let numbers = array(Float64Array::from(vec![1.0, 1.5, -0.0, 3e9, f64::NAN, f64::INFINITY]));
-    let integers = array(Int64Array::from(vec![Some(1), None, Some(100_000), Some((1 << 53) + 1), Some(12_345)]));
+    let integers =
+        array(Int64Array::from(vec![Some(1), None, Some(100_000), Some((1 << 53) + 1), Some(12_345)]));
     let unsigned = array(UInt64Array::from(vec![i64::MAX as u64, 1 << 63]));
-    let decimals = array(Decimal128Array::from(vec![150, 155, 100_000]).with_precision_and_scale(9, 2).unwrap());
+    let decimals =
+        array(Decimal128Array::from(vec![150, 155, 100_000]).with_precision_and_scale(9, 2).unwrap());
     let texts = array(StringArray::from(vec!["1", "012", " 1", "+5", "1e3", "1.5", "NaN", "true", "a\0"]));
     let blanks = array(StringArray::from(vec!["abc", "abcd", "ab ", "äöü", "äöüß"]));
     let times = array(TimestampMicrosecondArray::from(vec![1_000_000, 1_000, 1, i64::MAX]));
@@ -34,7 +36,7 @@ fn what_would_come_back_otherwise_is_refused() {
     let cases: [(&ArrayRef, &str, &[usize]); 24] = [
         (&numbers, "integer", &[1, 3, 4, 5]),
         (&numbers, "real", &[]),
-        (&numbers, "numeric(10,1)", &[5]),
+        (&numbers, "numeric(11,1)", &[5]),
         (&numbers, "boolean", &[1, 3, 4, 5]),
         (&numbers, "text", &[]),
         (&integers, "smallint", &[2, 3]),
@@ -84,13 +86,18 @@ fn types_that_never_meet_are_an_error_that_names_both() {
         let error = fit(values, &field, &PgType::parse(type_name)).unwrap_err();
         assert_eq!((error.kind(), error.column()), (ErrorKind::Unsupported, Some("x")));
         let message = error.message();
-        assert!(message.contains(&values.data_type().to_string()) && message.contains(type_name), "{message}");
+        assert!(
+            message.contains(&values.data_type().to_string()) && message.contains(type_name),
+            "{message}"
+        );
     }
     let mut nested = ListBuilder::new(ListBuilder::new(Int32Builder::new()));
     nested.append_null();
     let nested = array(nested.finish());
     let field = Field::new("x", nested.data_type().clone(), true);
-    assert!(fit(&nested, &field, &PgType::parse("integer[]")).unwrap_err().message().contains("one dimension"));
+    assert!(
+        fit(&nested, &field, &PgType::parse("integer[]")).unwrap_err().message().contains("one dimension")
+    );
 }
 
 #[test]
@@ -109,19 +116,25 @@ fn an_array_of_the_column_s_own_type_is_not_copied() {
 
 #[test]
 fn slices_and_dictionaries_are_fitted_by_their_own_rows() {
-    let texts = array(StringArray::from(vec![Some("x"), Some("12"), None, Some("long"), Some("7")])).slice(1, 4);
+    let texts =
+        array(StringArray::from(vec![Some("x"), Some("12"), None, Some("long"), Some("7")])).slice(1, 4);
     let result = fitted(&texts, "smallint");
     assert_eq!(result.rejected.iter().map(|(row, _)| *row).collect::<Vec<_>>(), [2]);
     let numbers = result.array.as_primitive::<Int16Type>();
     assert_eq!((numbers.value(0), numbers.is_null(1), numbers.value(3)), (12, true, 7));
     assert_eq!(rejected(&texts, "character varying(3)"), [2]);
 
-    let dictionary = array(DictionaryArray::<Int8Type>::from_iter([Some("a"), None, Some("long"), Some("a")]));
+    let dictionary =
+        array(DictionaryArray::<Int8Type>::from_iter([Some("a"), None, Some("long"), Some("a")]));
     let result = fitted(&dictionary, "character varying(3)");
     assert_eq!(result.rejected.len(), 1);
-    assert_eq!(result.array.as_string::<i32>().iter().collect::<Vec<_>>(), [Some("a"), None, Some("long"), Some("a")]);
+    assert_eq!(
+        result.array.as_string::<i32>().iter().collect::<Vec<_>>(),
+        [Some("a"), None, Some("long"), Some("a")]
+    );
 
-    let lists = [Some(vec![Some(70_000)]), Some(vec![]), None, Some(vec![Some(1), Some(80_000), Some(90_000)])];
+    let lists =
+        [Some(vec![Some(70_000)]), Some(vec![]), None, Some(vec![Some(1), Some(80_000), Some(90_000)])];
     let lists = array(ListArray::from_iter_primitive::<Int32Type, _, _>(lists)).slice(1, 3);
     let result = fitted(&lists, "smallint[]");
     assert_eq!(result.rejected.len(), 1);
