@@ -327,7 +327,7 @@ fn base_type(data_type: &DataType) -> DataType {
 }
 
 /// A literal of the form's precision and scale as an integer of 256 bits.
-fn wide(literal: &str, scale: i8) -> Option<arrow::datatypes::i256> {
+fn wide(literal: &str, scale: i8) -> Option<i256> {
     let parts = parts(literal)?;
     let mut digits = if parts.negative { String::from("-") } else { String::new() };
     digits.push_str(parts.whole);

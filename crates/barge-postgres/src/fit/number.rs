@@ -47,7 +47,10 @@ pub(crate) fn parts(text: &str) -> Option<Parts<'_>> {
     let zeros = whole.len() > 1 && whole.starts_with('0');
     let is_zero = || whole == "0" && fraction.bytes().all(|digit| digit == b'0');
     let long = whole.len() > WHOLE_DIGITS_MAX || fraction.len() > FRACTION_DIGITS_MAX;
-    (plain && !zeros && !long && !(negative && is_zero())).then_some(Parts { negative, whole, fraction })
+    if !plain || zeros || long || negative && is_zero() {
+        return None;
+    }
+    Some(Parts { negative, whole, fraction })
 }
 
 /// The literal as a numeric of a precision and scale holds it: with as many digits after the point as the scale says.
