@@ -130,8 +130,16 @@ impl<B: Buffer, F: Flusher<B>> Drop for FlusherTask<B, F> {
     fn drop(&mut self) {
         // Flushes in flight were dropped before, and abandoned their batches.
         self.engine.abandon_buffered(&closed(&format!("{} before the batch was flushed", end_of_task())));
-        self.engine.lock().counters.abandon_in_flight();
-        self.engine.completed.send_modify(|completed| completed.ended = true);
+        let all = {
+            let mut state = self.engine.lock();
+            state.counters.abandon_in_flight();
+            // Whoever waited for the buffer has been told.
+            self.flights.is_empty().then_some(state.sealed)
+        };
+        self.engine.completed.send_modify(|completed| {
+            completed.batches = all.unwrap_or(completed.batches);
+            completed.ended = true;
+        });
     }
 }
 

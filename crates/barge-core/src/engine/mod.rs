@@ -271,7 +271,14 @@ impl<B: Buffer> Engine<B> {
             let buffered = state.open.rows() > 0;
             state.flush_requested |= buffered;
             let last = state.sealed + u64::from(buffered);
+            if last <= self.completed.borrow().batches {
+                return Ok(());
+            }
             let waiting = Arc::new(Waiting { last, failure: OnceLock::new() });
+            if state.waiting.len() == state.waiting.capacity() {
+                // Those who gave up make room before it grows.
+                state.waiting.retain(|waiting| Arc::strong_count(waiting) > 1);
+            }
             state.waiting.push(Arc::clone(&waiting));
             waiting
         };
@@ -473,8 +480,8 @@ pub(crate) fn end_of_task() -> &'static str {
     if std::thread::panicking() { "a panic ended the task that flushes" } else { "the runtime ended" }
 }
 
-/// The cap on rows, now `cap`, after a flush of `rows` of `allowed` that took so long. Flushes that ran beside each other move it once: it
-/// was lower, or higher, when the later ones of them end.
+/// The cap on rows, now `cap`, after a flush of `rows` of the `allowed` that took so long. Flushes that ran beside each other move it once,
+/// not once each.
 fn adapted(limits: &Limits, cap: usize, allowed: usize, rows: usize, took: Duration) -> usize {
     match limits.latency_target {
         Some(target) if took > target => cap.min(allowed * 7 / 10).max(1),

@@ -331,6 +331,31 @@ async fn close_within_answers_what_it_leaves() {
     assert_eq!(left.await.unwrap_err().kind(), ErrorKind::Timeout);
     assert_eq!((report.statistics.committed, report.statistics.rejected), (1, 1));
     assert_eq!(report.rejected[0].row["id"], 2);
+    writer.flush().await.unwrap();
+}
+
+/// Calls of `flush` that wait for a row that is left are told so.
+#[tokio::test(start_paused = true)]
+async fn flush_says_that_close_within_left_its_rows() {
+    let (_, db) = slow_database(Duration::from_secs(10)).await;
+    let writer = db.writer().max_rows(2).start();
+    writer.insert(&task(1, "in flight")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    writer.insert(&task(2, "left")).await.unwrap();
+    let flush = tokio::spawn({
+        let writer = writer.clone();
+        async move { writer.flush().await }
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    // Many give up before; they hold up nobody.
+    for _ in 0..100 {
+        tokio::time::timeout(Duration::ZERO, writer.flush()).await.unwrap_err();
+    }
+    writer.close_within(Duration::from_secs(1)).await.unwrap().into_result().unwrap_err();
+    assert_eq!(flush.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    for _ in 0..100 {
+        writer.flush().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -45,10 +45,10 @@ pub struct WriterConfig {
     /// at once. Of no use on SQLite, which writes one transaction at a time.
     ///
     /// What is given up is the order of rows of different flushes: later ones may commit before earlier ones, and stay where an earlier flush fails
-    /// or poisons the writer. Of two inserts of one key either may win. Rows of one flush keep their order. All else holds, with flushes
-    /// that may do more than insert: a flush goes alone, after all before it and before all behind it, if any of its rows is to be
-    /// upserted, updated, deleted or inserted if absent, or is of a table with triggers, a view, or a table that the writer meets for the first
-    /// time. So does one with a foreign key between two of its tables, or within one, or to or from a table in flight.
+    /// or poisons the writer. Of two inserts of one key either may win. Rows of one flush keep their order. All else holds: a flush goes alone,
+    /// after all before it and before all behind it, if any of its rows is to be upserted, updated, deleted or inserted if absent, or is of a
+    /// view, of a table with triggers or of one that the writer meets for the first time; or if there is a foreign key among its tables,
+    /// or between one of them and a table in flight.
     ///
     /// A second flush starts once the buffer is half full, or its first row has waited as long as the last flush took; full
     /// buffers, `linger`, [`flush`](Writer::flush) and [`close`](Writer::close) start one at once. Each flush takes a connection, and memory for up to
