@@ -1,7 +1,7 @@
 //! Values as text, in the one form that both fitting and decoding use: a value put in a column of text reads back as it was,
 //! and text is put in a column of values only where it has this form.
 //!
-//! Floats are written as PostgreSQL itself writes them (`1e+15`, `0.1`, `NaN`, `-Infinity`), dates and times as ISO 8601
+//! Floats are laid out as PostgreSQL itself does (`1e+15`, `0.1`, `NaN`, `-Infinity`), dates and times as ISO 8601
 //! (`2024-01-02T03:04:05.123456Z`), always with six digits of a second, so that texts sort as the times do and other stores of
 //! Barge read the same.
 

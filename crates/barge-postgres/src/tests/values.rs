@@ -159,6 +159,50 @@ async fn what_only_a_cast_takes_comes_back_equal_or_was_rejected() {
 }
 
 #[tokio::test]
+async fn values_have_the_text_that_the_server_gives_them() {
+    let (client, _database) = connect().await;
+    let bits =
+        |number: u64| number.wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(31).wrapping_mul(number | 1);
+    let doubles = (0..2_000).map(|number| f64::from_bits(bits(number)));
+    let doubles: Vec<f64> =
+        doubles.chain((-330..310).map(|power| format!("-1.25e{power}").parse().unwrap())).collect();
+    let singles: Vec<f32> = (0..2_000).map(|number| f32::from_bits(bits(number) as u32)).collect();
+    let (double, double_array) = plain(Float64Array::from(doubles));
+    let (single, single_array) = plain(Float32Array::from(singles));
+    let days = (-719_162..2_932_896).step_by(1_001).collect::<Vec<i32>>();
+    let (date, date_array) = plain(Date32Array::from(days));
+    let decimals = (0..2_000_u64).map(|number| (bits(number) as i64 as i128) * 1_000_003 >> (number % 60));
+    let decimals = Decimal128Array::from_iter_values(decimals).with_precision_and_scale(38, 7).unwrap();
+    let (decimal, decimal_array) = plain(decimals);
+    for (name, field, array) in [
+        ("double precision", double, double_array),
+        ("real", single, single_array),
+        ("date", date, date_array),
+        ("numeric", decimal, decimal_array),
+    ] {
+        let to = PgType::parse(name);
+        let sent = ArrayParameter::new(Arc::clone(&array), &to);
+        let sql = format!("SELECT x::{name}::text FROM unnest($1) WITH ORDINALITY AS b(x, n) ORDER BY n");
+        let rows = client.query_typed(&sql, &[(&sent, to.parameter_array_type())]).await.unwrap();
+        let fitted = fit(&array, &field, &PgType::parse("text")).unwrap();
+        assert!(fitted.rejected.is_empty() && rows.len() == array.len());
+        let texts = fitted.array.as_string::<i32>().iter().flatten();
+        let others: Vec<(&str, &str)> =
+            rows.iter().map(|row| row.get(0)).zip(texts).filter(|(theirs, ours)| theirs != ours).collect();
+        // The server stays off the very edge of what is still read as the float, where a shorter text may be.
+        let is_edge = |&(theirs, ours): &(&str, &str)| {
+            let is_same = match name {
+                "double precision" => theirs.parse::<f64>() == ours.parse(),
+                "real" => theirs.parse::<f32>() == ours.parse(),
+                _ => false,
+            };
+            is_same && ours.len() < theirs.len()
+        };
+        assert!(others.iter().all(is_edge) && others.len() < 10, "{name}: {others:?}");
+    }
+}
+
+#[tokio::test]
 async fn labels_of_an_enum_come_back_equal() {
     let (client, _database) = connect().await;
     let (field, array) = plain(StringArray::from(vec![Some("abc"), None, Some("")]));
