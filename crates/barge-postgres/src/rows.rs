@@ -3,14 +3,14 @@
 //! Rows are sent in chunks, each under a savepoint. A chunk that fails is taken apart where the failure points: a sequence remembers the
 //! row that was being written, for what it holds is not rolled back. Rows whose parent is missing are found by one statement, rows whose
 //! key is there by an insert that leaves them out. Where failures are dense, rows go one by one, sent without waiting
-//! in between. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
+//! in between, and so they do where there are few. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
 
 use std::collections::{BTreeMap, HashSet};
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
-use barge_core::store::{AppliedRows, ForeignKey, KeyEquality, Operation, Outcome, Step};
+use barge_core::store::{AppliedRows, ForeignKey, KeyEquality, Operation, Outcome, Step, UniqueKey};
 use barge_core::{Error, ErrorKind, Result, Transaction};
 
 use crate::apply::{Prepared, Way, is_plain};
@@ -94,6 +94,7 @@ impl<'a> Search<'a> {
     /// Answers every row.
     async fn run(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
         let numbers = self.numbers(transaction).await?;
+        let one_by_one = self.answers.len() <= CHUNK_MIN || self.step.target.rows_may_meet();
         // Ranges of rows to do, the first on top.
         let mut ranges = vec![(0, self.answers.len())];
         while let Some((start, end)) = ranges.pop() {
@@ -106,7 +107,7 @@ impl<'a> Search<'a> {
             if rows.is_empty() {
                 continue;
             }
-            if self.is_dense() || self.step.target.rows_may_meet() {
+            if one_by_one || self.is_dense() {
                 self.one_by_one(transaction, &rows).await?;
                 continue;
             }
@@ -246,6 +247,9 @@ impl<'a> Search<'a> {
         let part = self.prepared.of_rows(rows)?;
         let parameters = part.batch.parameters();
         for unique in &self.step.target.description.unique {
+            if self.finds_rows_by(unique) {
+                continue;
+            }
             let places = unique.columns.iter().map(|column| self.place_of(column.as_deref()?));
             let Some(places) = places.collect::<Option<Vec<usize>>>() else { continue };
             let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
@@ -281,9 +285,8 @@ impl<'a> Search<'a> {
         let part = self.prepared.of_rows(&rows)?;
         let parameters = part.batch.parameters();
         let description = &self.step.target.description;
-        // A row's parent may be a row before it where a table is its own parent.
-        let others = description.foreign_keys.iter().filter(|key| key.parent != description.name);
-        for foreign_key in others {
+        let mut orphans = BTreeMap::new();
+        for foreign_key in &description.foreign_keys {
             let places: Option<Vec<usize>> =
                 foreign_key.columns.iter().map(|column| self.place_of(column)).collect();
             let Some(places) = places else { continue };
@@ -292,10 +295,15 @@ impl<'a> Search<'a> {
             for found in transaction.connection().query(&sql, &parameters.bind()).await? {
                 let place: i64 = found.try_get(0).map_err(error_of)?;
                 let row = rows[place as usize];
-                if self.answers[row as usize].is_none() {
-                    let error = self.orphan(row, foreign_key, &places);
-                    self.answer(row, Err(error));
-                }
+                orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
+            }
+        }
+        // A row that breaks a unique key, too, would have failed over that first: it is left to be sent.
+        let lone: Vec<u32> = orphans.keys().copied().collect();
+        let broken = self.broken_keys(transaction, &lone).await?;
+        for (row, error) in orphans {
+            if !broken.contains_key(&row) {
+                self.answer(row, Err(error));
             }
         }
         Ok(())
@@ -323,6 +331,14 @@ impl<'a> Search<'a> {
         let columns = self.step.batch.columns();
         let text = |&place: &usize| array_value_to_string(&columns[place], row as usize).unwrap_or_default();
         places.iter().map(text).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Whether a row whose values of a unique key are there is no failure: it is the row to be changed.
+    fn finds_rows_by(&self, unique: &UniqueKey) -> bool {
+        let target = &self.step.target;
+        target.operation.is_keyed()
+            && unique.columns.len() == target.key.len()
+            && target.key.iter().all(|&index| unique.covers(target.columns[index].name()))
     }
 
     fn place_of(&self, column: &str) -> Option<usize> {
