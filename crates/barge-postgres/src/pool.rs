@@ -26,7 +26,6 @@ const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The connections of a store.
 pub(crate) struct Pool {
     inner: deadpool_postgres::Pool,
-    tls: Tls,
     wait: Duration,
     statement_cache: usize,
     name: String,
@@ -35,9 +34,8 @@ pub(crate) struct Pool {
 impl Pool {
     /// A pool that has made no connection yet.
     pub(crate) fn new(options: &PostgresOptions) -> Result<Self> {
-        let tls = options.tls()?;
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = match tls.clone() {
+        let manager = match options.tls()? {
             Tls::Off => Manager::from_config(options.config(), NoTls, recycling),
             Tls::Rustls(tls) => Manager::from_config(options.config(), tls, recycling),
         };
@@ -50,7 +48,6 @@ impl Pool {
             .map_err(|error| Error::new(ErrorKind::InvalidConfig, error.to_string()))?;
         Ok(Pool {
             inner,
-            tls,
             wait: options.pool_wait,
             statement_cache: options.statement_cache,
             name: options.name(),
@@ -84,20 +81,6 @@ impl Pool {
             }
             Err(error) => Err(Error::new(ErrorKind::ConnectionLost, format!("{}: {error}", self.name))),
         }
-    }
-
-    /// Stops a query that nobody reads any more, and ends its connection.
-    pub(crate) fn abandon(&self, connection: Connection) {
-        let client = Object::take(connection.client);
-        let (cancel, tls) = (client.cancel_token(), self.tls.clone());
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-        runtime.spawn(async move {
-            let _ = match tls {
-                Tls::Off => cancel.cancel_query(NoTls).await,
-                Tls::Rustls(tls) => cancel.cancel_query(tls).await,
-            };
-            drop(client);
-        });
     }
 
     /// Hands out no more connections, and waits until those in use are given back.
@@ -138,6 +121,12 @@ fn check_idle(idle: Duration, lifetime: Option<Duration>) -> Hook {
 pub(crate) struct Connection {
     client: Object,
     keeps_statements: bool,
+}
+
+/// Ends a connection whose query nobody reads any more; the server stops when it finds that it can send no further row. It is not asked to
+/// cancel the query: PgBouncer 1.18 may close another client's connection then.
+pub(crate) fn abandon(connection: Connection) {
+    drop(Object::take(connection.client));
 }
 
 /// One call among several that go out together. Its answer is of a type that the caller keeps for it.

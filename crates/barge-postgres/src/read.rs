@@ -15,7 +15,7 @@ use tokio_postgres::{Column, RowStream};
 use crate::batch::{Batch, named_relation, relation};
 use crate::decode::Decoder;
 use crate::error::error_of;
-use crate::pool::{Connection, Pool};
+use crate::pool::{Connection, abandon};
 use crate::types::{Kind, PgType};
 
 /// Rows in a batch of a stream.
@@ -111,11 +111,10 @@ impl Reading {
     /// query.
     pub(crate) async fn stream(
         self,
-        pool: Arc<Pool>,
         connection: Connection,
         end: Option<&'static str>,
     ) -> Result<RecordStream> {
-        let mut guard = Guard { pool, connection: Some(connection), end };
+        let mut guard = Guard { connection: Some(connection), end };
         let rows = match &guard.connection {
             Some(connection) => self.start(connection).await,
             None => return Err(crate::error::closed()),
@@ -163,7 +162,6 @@ impl Streaming {
 
 /// A connection while a stream reads from it.
 struct Guard {
-    pool: Arc<Pool>,
     connection: Option<Connection>,
     end: Option<&'static str>,
 }
@@ -179,7 +177,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            self.pool.abandon(connection);
+            abandon(connection);
         }
     }
 }

@@ -54,7 +54,7 @@ impl PostgresStore {
     async fn try_look_up(&self, look_up: &LookUp) -> Result<RecordStream> {
         let connection = self.pool.get().await?;
         let reading = self.lookups.reading(&connection, look_up).await?;
-        reading.stream(Arc::clone(&self.pool), connection, None).await
+        reading.stream(connection, None).await
     }
 }
 
@@ -125,7 +125,7 @@ impl Store for PostgresStore {
         let reading = Reading::query(&query)?;
         let connection = self.pool.get().await?;
         connection.send("BEGIN READ ONLY");
-        reading.stream(Arc::clone(&self.pool), connection, Some("COMMIT")).await
+        reading.stream(connection, Some("COMMIT")).await
     }
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {

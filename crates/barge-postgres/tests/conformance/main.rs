@@ -1,7 +1,7 @@
-//! PostgreSQL keeps every promise of the store interface: over connections of its own, with statements kept prepared, and behind faults
-//! that never strike; and flushes into it do what their rows, one by one, would have done.
+//! PostgreSQL keeps every promise of the store interface: over connections of its own, with statements kept prepared, through PgBouncer in
+//! transaction mode, and behind faults that never strike; and flushes into it do what their rows, one by one, would have done.
 //!
-//! Needs PostgreSQL's programs (`initdb`, `postgres`), or `BARGE_TEST_POSTGRES_URL`.
+//! Needs PostgreSQL's programs (`initdb`, `postgres`), or `BARGE_TEST_POSTGRES_URL`, and `pgbouncer`.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use barge_core::{Dialect, Store, Table};
 use barge_postgres::PostgresOptions;
 use barge_testkit::conformance::{Constraints, Feature, Harness, Support, ddl};
-use barge_testkit::servers::{self, TestDatabase};
+use barge_testkit::servers::{self, PgBouncer, PoolMode, TestDatabase};
 use barge_testkit::{FaultPlan, FaultStore};
 
 /// How the database is reached.
@@ -22,22 +22,29 @@ enum Kind {
     Plain,
     StatementsKept,
     BehindFaults,
+    ThroughPgBouncer,
 }
 
 /// A database of its own for each store.
 struct Postgres {
     kind: Kind,
     databases: Mutex<Vec<TestDatabase>>,
+    pooler: Option<PgBouncer>,
 }
 
 impl Postgres {
     fn new(kind: Kind) -> Self {
-        Postgres { kind, databases: Mutex::default() }
+        let pooler = (kind == Kind::ThroughPgBouncer)
+            .then(|| servers::pgbouncer(&servers::postgres(), PoolMode::Transaction));
+        Postgres { kind, databases: Mutex::default(), pooler }
     }
 
     fn url(&self) -> String {
         let database = servers::postgres().database();
-        let url = database.url();
+        let url = match &self.pooler {
+            Some(pooler) => pooler.url(database.name()),
+            None => database.url(),
+        };
         self.databases.lock().unwrap().push(database);
         url
     }
@@ -49,7 +56,7 @@ impl Harness for Postgres {
         let options = PostgresOptions::from_url(&self.url()).unwrap();
         let options = match self.kind {
             Kind::StatementsKept => options.statement_cache(100),
-            Kind::Plain | Kind::BehindFaults => options,
+            _ => options,
         };
         let store = Arc::new(options.open().await.unwrap());
         let mut transaction = store.begin().await.unwrap();
@@ -57,7 +64,7 @@ impl Harness for Postgres {
         transaction.commit().await.unwrap();
         match self.kind {
             Kind::BehindFaults => Arc::new(FaultStore::new(store, FaultPlan::default())),
-            Kind::Plain | Kind::StatementsKept => store,
+            _ => store,
         }
     }
 
@@ -93,4 +100,19 @@ mod behind_faults {
     use super::{Kind, Postgres};
 
     barge_testkit::conformance_suite!(Postgres::new(Kind::BehindFaults));
+}
+
+mod through_pgbouncer {
+    use super::{Kind, Postgres};
+
+    barge_testkit::conformance_suite!(Postgres::new(Kind::ThroughPgBouncer));
+}
+
+/// A failure through the pooler is hard to understand without its log.
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let (Some(pooler), true) = (&self.pooler, std::thread::panicking()) {
+            eprintln!("PgBouncer's log:\n{}", pooler.log());
+        }
+    }
 }
