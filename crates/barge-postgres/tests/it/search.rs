@@ -1,0 +1,122 @@
+//! The search for failing rows, held against a second table that takes the same rows one by one.
+//!
+//! To run one case again: `BARGE_SEARCH_SEED=4711 cargo test -p barge-postgres --test it search`.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use barge_core::store::{Outcome, Step, Target};
+use barge_core::{Error, Operation, Result, Table};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use crate::support::{Fresh, words};
+
+/// Two tables with every kind of constraint, and rows in them.
+async fn tables() -> Fresh {
+    let fresh = Fresh::with(&["CREATE TABLE parents(id bigint PRIMARY KEY)", "INSERT INTO parents VALUES (0), (1), (2)"]).await;
+    for name in ["searched", "one_by_one"] {
+        fresh
+            .run(&format!(
+                "CREATE TABLE {name}(id bigint PRIMARY KEY, parent bigint REFERENCES parents,
+                 name text UNIQUE, n bigint NOT NULL CHECK (n >= 0))"
+            ))
+            .await;
+        fresh.run(&format!("INSERT INTO {name} SELECT i * 50, 0, 'there ' || i, 1 FROM generate_series(0, 40) AS i")).await;
+    }
+    fresh
+}
+
+/// Rows of which one in `bad_one_in` breaks something.
+fn rows(random: &mut StdRng, rows: i64, bad_one_in: u32) -> RecordBatch {
+    let mut ids: Vec<i64> = (0..rows).map(|id| id * 2 + 1).collect();
+    let mut parents: Vec<Option<i64>> = (0..rows).map(|id| (id % 4 != 0).then_some(id % 3)).collect();
+    let mut names: Vec<Option<String>> = (0..rows).map(|id| (id % 5 != 0).then(|| format!("name {id}"))).collect();
+    let mut numbers: Vec<i64> = vec![7; rows as usize];
+    for row in 0..rows as usize {
+        if !random.random_ratio(1, bad_one_in) {
+            continue;
+        }
+        match random.random_range(0..6) {
+            0 => ids[row] = random.random_range(0..40) * 50,
+            1 => ids[row] = ids[random.random_range(0..=row)],
+            2 => parents[row] = Some(99),
+            3 => names[row] = Some(format!("there {}", random.random_range(0..40))),
+            4 => names[row] = names[random.random_range(0..=row)].clone(),
+            _ => numbers[row] = -1,
+        }
+    }
+    let fields = [("id", DataType::Int64), ("parent", DataType::Int64), ("name", DataType::Utf8), ("n", DataType::Int64)];
+    let fields: Vec<Field> = fields.map(|(name, data_type)| Field::new(name, data_type, true)).into();
+    RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        vec![
+            Arc::new(Int64Array::from(ids)),
+            Arc::new(Int64Array::from(parents)),
+            Arc::new(StringArray::from_iter(names)),
+            Arc::new(Int64Array::from(numbers)),
+        ],
+    )
+    .unwrap()
+}
+
+async fn step(fresh: &Fresh, name: &str, operation: Operation, batch: &RecordBatch) -> Step {
+    let table = Table::of_schema(name, &batch.schema(), &["id"]).unwrap();
+    let description = fresh.db.store().describe(table.name()).await.unwrap();
+    let target = Target::new(&table, operation, Arc::new(description)).unwrap();
+    Step { batch: target.project(batch).unwrap(), target: Arc::new(target), outcomes: true }
+}
+
+async fn searched(fresh: &Fresh, operation: Operation, batch: &RecordBatch) -> Vec<Result<Outcome, Error>> {
+    let step = step(fresh, "searched", operation, batch).await;
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    let applied = transaction.apply_rows(&step).await.unwrap();
+    transaction.commit().await.unwrap();
+    applied.outcomes
+}
+
+async fn one_by_one(fresh: &Fresh, operation: Operation, batch: &RecordBatch) -> Vec<Result<Outcome, Error>> {
+    let step = step(fresh, "one_by_one", operation, batch).await;
+    let mut answers = Vec::new();
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    for row in 0..batch.num_rows() {
+        let one = Step { batch: step.batch.slice(row, 1), ..step.clone() };
+        answers.push(transaction.apply(&one).await.map(|applied| applied.outcomes.unwrap()[0]));
+    }
+    transaction.commit().await.unwrap();
+    answers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failing_rows_are_those_that_would_fail_one_by_one() {
+    let only: Option<u64> = std::env::var("BARGE_SEARCH_SEED").ok().and_then(|seed| seed.parse().ok());
+    let fresh = tables().await;
+    for seed in (0..16u64).filter(|seed| only.is_none_or(|only| only == *seed)) {
+        let mut random = StdRng::seed_from_u64(seed);
+        let operation =
+            [Operation::Insert, Operation::Upsert, Operation::InsertIfAbsent, Operation::Update][seed as usize % 4];
+        let count = [70, 300, 1_200][random.random_range(0..3)];
+        let bad_one_in = [3, 20, 200][random.random_range(0..3)];
+        let batch = rows(&mut random, count, bad_one_in);
+        let (left, right) =
+            (searched(&fresh, operation, &batch).await, one_by_one(&fresh, operation, &batch).await);
+        let what = format!("BARGE_SEARCH_SEED={seed}: {operation} of {count} rows, one in {bad_one_in} bad");
+        for (row, (left, right)) in words(&left).iter().zip(words(&right)).enumerate() {
+            assert_eq!(*left, right, "{what}, row {row}");
+        }
+        let constraints = |answers: &[Result<Outcome, Error>]| -> Vec<Option<String>> {
+            let constraint = |error: &Error| error.constraint().map(|name| name.replace("one_by_one", "searched"));
+            answers.iter().map(|answer| answer.as_ref().err().and_then(constraint)).collect()
+        };
+        for (row, (left, right)) in constraints(&left).into_iter().zip(constraints(&right)).enumerate() {
+            assert_eq!(left, right, "{what}, the constraint of row {row}");
+        }
+        let difference = "(SELECT * FROM searched EXCEPT SELECT * FROM one_by_one) UNION ALL \
+                          (SELECT * FROM one_by_one EXCEPT SELECT * FROM searched)";
+        assert_eq!(fresh.rows(difference).await, Vec::<String>::new(), "{what}");
+        for name in ["searched", "one_by_one"] {
+            fresh.run(&format!("DELETE FROM {name} WHERE id % 50 <> 0 OR id > 2000")).await;
+        }
+    }
+}
