@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use barge_core::{Error, ErrorKind, Result};
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use tokio::sync::oneshot::error::{RecvError, TryRecvError};
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::sync::{Notify, oneshot};
 
 use crate::connection::Connection;
@@ -86,7 +86,7 @@ impl Worker {
             let _ = reply.send(answer);
         })?;
         let answer = self.answer(answer, &nearly_done).await;
-        answer.map_err(|_| gone(&self.stopped))
+        answer.map_err(|Gone| gone(&self.stopped))
     }
 
     /// Has the thread give parts one after another, which can be worked on while it goes on. What it gives them to says false
@@ -125,25 +125,25 @@ impl Worker {
         &self,
         mut answer: oneshot::Receiver<T>,
         nearly_done: &Notify,
-    ) -> std::result::Result<T, RecvError> {
+    ) -> std::result::Result<T, Gone> {
         let sent = Instant::now();
         let lately = self.lately.load(Ordering::Relaxed);
         if lately > LOOK_OUT.as_nanos() as u64 {
             tokio::select! {
                 biased;
-                answer = &mut answer => return self.took(sent, lately, answer),
+                answer = &mut answer => return self.took(sent, lately, answer.map_err(|_| Gone)),
                 () = nearly_done.notified() => {}
             }
         }
         let early = look_out(|| match answer.try_recv() {
             Ok(answer) => Some(Ok(answer)),
             Err(TryRecvError::Empty) => None,
-            Err(TryRecvError::Closed) => Some(Err(())),
+            // It must not be asked again.
+            Err(TryRecvError::Closed) => Some(Err(Gone)),
         });
         let answer = match early.await {
-            Some(Ok(answer)) => Ok(answer),
-            // Awaiting it gives the error.
-            Some(Err(())) | None => answer.await,
+            Some(answer) => answer,
+            None => answer.await.map_err(|_| Gone),
         };
         self.took(sent, lately, answer)
     }
@@ -166,6 +166,9 @@ impl Worker {
         let _ = self.commands.send(Command::Stop);
     }
 }
+
+/// The thread let go of a command without an answer.
+struct Gone;
 
 /// What the thread gives of something that comes in parts.
 enum Part<T> {
