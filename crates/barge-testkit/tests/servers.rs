@@ -126,6 +126,21 @@ fn a_server_of_ones_own_ends_after_its_test_is_killed() {
     wait_for("the directory's end", || !directory.exists());
 }
 
+/// As after the machine ran out of memory: the shell that would end the server is gone, too.
+#[test]
+fn what_a_dead_run_left_behind_goes_when_the_next_server_starts() {
+    let (test, directory) = holder("own", "any");
+    let server = process_of(&directory);
+    let keeper = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+    let keeper = keeper.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap().to_owned();
+    assert!(Command::new("kill").args(["-9", &keeper]).status().unwrap().success());
+    kill(test);
+
+    let _next = servers::own_postgres();
+    assert!(is_gone(server));
+    assert!(!directory.exists());
+}
+
 #[tokio::test]
 async fn a_server_of_ones_own_is_killed_and_keeps_what_was_committed() {
     let server = servers::own_postgres_with("max_connections = 7");

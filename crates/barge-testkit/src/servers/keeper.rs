@@ -202,14 +202,13 @@ fn remove_left_behind(directory: &Path) {
     if let Some(process) = process_in(directory)
         && works_in(process, directory)
     {
-        kill_with_children(process);
+        // PostgreSQL stops at once and cleans up its shared memory; what has no such way to end is ended by the system.
+        send(process, Signal::QUIT);
+        wait_for("a server that was left behind to end", || has_ended(process));
     }
-    // Its keeper may be removing it, too.
-    if let Err(error) = fs::remove_dir_all(directory)
-        && directory.exists()
-    {
-        panic!("cannot remove {}, which a dead test run left behind: {error}", directory.display());
-    }
+    // Its keeper may be removing it at the same time, so an error may only mean that the other was faster.
+    let what = format!("{} to go, which a dead test run left behind", directory.display());
+    wait_for(&what, || fs::remove_dir_all(directory).is_ok() || !directory.exists());
 }
 
 fn process_in(directory: &Path) -> Option<Pid> {
@@ -224,18 +223,22 @@ fn works_in(process: Pid, directory: &Path) -> bool {
 /// SIGKILL for a process and its children, and waits until none of them runs. The process is halted first, so that it
 /// starts no child meanwhile; once it is dead, its children have another parent and could not be found.
 pub(super) fn kill_with_children(process: Pid) {
-    let signal = |process, signal| match kill_process(process, signal) {
-        Ok(()) | Err(Errno::SRCH) => {}
-        Err(error) => panic!("cannot send a signal to process {process}: {error}"),
-    };
-    signal(process, Signal::STOP);
+    send(process, Signal::STOP);
     wait_for("a process to halt", || !matches!(state_and_parent(process), Some(('R' | 'S' | 'D', _))));
     let children = children_of(process);
-    signal(process, Signal::KILL);
+    send(process, Signal::KILL);
     for child in &children {
-        signal(*child, Signal::KILL);
+        send(*child, Signal::KILL);
     }
     wait_for("killed processes to end", || has_ended(process) && children.iter().copied().all(has_ended));
+}
+
+/// Sends a signal to a process, which may be gone.
+pub(super) fn send(process: Pid, signal: Signal) {
+    match kill_process(process, signal) {
+        Ok(()) | Err(Errno::SRCH) => {}
+        Err(error) => panic!("cannot send a signal to process {process}: {error}"),
+    }
 }
 
 /// The children of a process; none where there is no /proc, and they are left to notice their parent's death.

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
 use super::certificates::{Certificates, make_certificates};
 use super::cluster::{ACCESS, Cluster, ENDING, command_of, remove_shared_memory, start};
-use super::keeper::{Nest, Owned, kill_with_children};
+use super::keeper::{Nest, Owned, kill_with_children, send};
 use super::place::{Account, own_nest};
 use super::port::ReservedPort;
 use super::postgres::url;
@@ -99,8 +99,7 @@ impl OwnPostgres {
 
     /// Shuts the server down in order: transactions are rolled back, connections closed.
     pub fn stop(&self) {
-        rustix::process::kill_process(self.process(), Signal::INT)
-            .expect("the server is this process's to stop");
+        send(self.process(), Signal::INT);
         self.server.hold().reap();
     }
 
@@ -111,7 +110,7 @@ impl OwnPostgres {
         start(self.server.hold());
     }
 
-    fn process(&self) -> rustix::process::Pid {
+    fn process(&self) -> Pid {
         self.server.hold().process().expect("the server runs")
     }
 }

@@ -1,16 +1,4 @@
 //! A proxy that loses connections where a test says, and slows them down.
-//!
-//! It runs in the test's process, on a thread and a clock of its own, and forwards what comes to a loopback port. It
-//! understands PostgreSQL's messages as far as to tell one from the next and to find the statement that a message runs, so
-//! that a fault can be put before or after a COMMIT, or after any message or byte of an exchange.
-//!
-//! How a connection is cut. The client's side is closed at once. What was forwarded to the server is not taken back: the
-//! server reads it to its end, then finds that its client is gone. Only after [`FaultPoint::AfterQuery`] and
-//! [`FaultPoint::AfterCommit`] does the client's end come second: it hears nothing more, and its side is closed when the
-//! server is through and has closed its own.
-//!
-//! Inside TLS, messages cannot be told apart; bytes still count. Faults after a query are for a proxy directly before
-//! PostgreSQL: behind a PgBouncer, the server may not be through when the client is cut.
 
 mod fault;
 mod link;
@@ -29,7 +17,22 @@ use super::port::{ReservedPort, bind};
 use fault::Meter;
 pub use fault::{Counts, FaultPoint, Traffic, Way};
 
-/// A proxy before a server; it ends when this value is dropped.
+/// A proxy before a server, which loses connections where a test says, and slows them down. It ends when this value is
+/// dropped.
+///
+/// It runs in the test's process, on a thread and a clock of its own, and forwards what comes to a loopback port. It
+/// understands PostgreSQL's messages as far as to tell one from the next and to find the statement that a message runs, so
+/// that a fault can be put before or after a COMMIT, or after any message or byte of an exchange.
+///
+/// # How a connection is cut
+///
+/// The client's side is closed at once. What was forwarded to the server is not taken back: the server reads it to its
+/// end, then finds that its client is gone. Only after [`FaultPoint::AfterQuery`] and [`FaultPoint::AfterCommit`] does the
+/// client's end come second: it hears nothing more, and its side is closed when the server is through and has closed its
+/// own.
+///
+/// Inside TLS, messages cannot be told apart; bytes still count. Faults after a query are for a proxy directly before
+/// PostgreSQL: behind a PgBouncer, the server may not be through when the client is cut.
 #[derive(Debug)]
 pub struct Proxy {
     url: String,
