@@ -107,11 +107,6 @@ impl Decoder {
         self.rows = 0;
         Ok(batch)
     }
-
-    /// The batches' schema. Every column is nullable.
-    pub(crate) fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
 }
 
 impl Column {

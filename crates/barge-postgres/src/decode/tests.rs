@@ -90,7 +90,7 @@ fn integers_and_floats_are_read_in_other_widths_without_loss() {
 #[test]
 fn what_no_calendar_here_holds_is_refused() {
     let utc = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    let mut column = |column_type: Type, wanted: &DataType, bytes: &[u8]| {
+    let column = |column_type: Type, wanted: &DataType, bytes: &[u8]| {
         let schema = Schema::new(vec![field(wanted.clone())]);
         Column::new("x", &column_type, Some(&schema)).unwrap().append(Some(bytes)).unwrap_err()
     };

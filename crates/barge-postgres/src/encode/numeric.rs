@@ -14,6 +14,8 @@ pub(crate) const NEGATIVE_INFINITY: u16 = 0xF000;
 
 /// Base-10,000 digits of an `i128`: 39 decimal ones, and up to three more for the alignment.
 const DIGITS_MAX: usize = 11;
+/// Bytes before the digits: the length, and four words.
+const HEAD: usize = 12;
 const SMALL_POWERS: [u64; 5] = [1, 10, 100, 1_000, 10_000];
 
 /// Appends an integer of 10^-scale, with its length in front.
@@ -45,10 +47,14 @@ pub(crate) fn put_scaled(out: &mut BytesMut, value: i128, scale: i32) {
     let zeros = digits[..count].iter().take_while(|digit| **digit == 0).count();
     let weight = if zeros == count { 0 } else { count as i32 - 1 - digits_behind };
     let sign = if value < 0 { NEGATIVE } else { 0 };
-    put_head(out, count - zeros, weight, sign, scale.max(0) as usize);
-    for digit in digits[zeros..count].iter().rev() {
-        out.put_u16(*digit);
+    // One piece, so that the room is checked once.
+    let mut bytes = [0; HEAD + 2 * DIGITS_MAX];
+    bytes[..HEAD].copy_from_slice(&head(count - zeros, weight, sign, scale.max(0) as usize));
+    let places = bytes[HEAD..].as_chunks_mut::<2>().0;
+    for (place, digit) in places.iter_mut().zip(digits[zeros..count].iter().rev()) {
+        *place = digit.to_be_bytes();
     }
+    out.extend_from_slice(&bytes[..HEAD + 2 * (count - zeros)]);
 }
 
 /// Appends a literal, with its length in front. What is no literal is written as NaN: `fit` lets none pass.
@@ -59,11 +65,12 @@ pub(crate) fn put_literal(out: &mut BytesMut, text: &str) {
             "-Infinity" => NEGATIVE_INFINITY,
             _ => NAN,
         };
-        return put_head(out, 0, 0, sign, 0);
+        return out.extend_from_slice(&head(0, 0, sign, 0));
     };
     let start = out.len();
     let sign = if negative { NEGATIVE } else { 0 };
-    put_head(out, 0, 0, sign, fraction.len());
+    // The number of digits and the weight are known once they are written.
+    out.extend_from_slice(&head(0, 0, sign, fraction.len()));
     let body = out.len();
     let mut weight = whole.len().div_ceil(4) as i32 - 1;
     let (first, rest) = whole.as_bytes().split_at((whole.len() - 1) % 4 + 1);
@@ -82,10 +89,8 @@ pub(crate) fn put_literal(out: &mut BytesMut, text: &str) {
     }
     out.truncate(end);
     let count = (end - body) / 2;
-    let weight = if count == 0 { 0 } else { weight as i16 };
-    out[start..start + 4].copy_from_slice(&(8 + 2 * count as u32).to_be_bytes());
-    out[start + 4..start + 6].copy_from_slice(&(count as u16).to_be_bytes());
-    out[start + 6..start + 8].copy_from_slice(&weight.to_be_bytes());
+    let weight = if count == 0 { 0 } else { weight };
+    out[start..body].copy_from_slice(&head(count, weight, sign, fraction.len()));
 }
 
 /// The digit of up to four decimal ones, as if zeros followed up to `width` of them.
@@ -94,12 +99,15 @@ fn digit(group: &[u8], width: usize) -> u16 {
     value * SMALL_POWERS[width - group.len()] as u16
 }
 
-fn put_head(out: &mut BytesMut, count: usize, weight: i32, sign: u16, scale: usize) {
-    out.put_u32(8 + 2 * count as u32);
-    out.put_u16(count as u16);
-    out.put_i16(weight as i16);
-    out.put_u16(sign);
-    out.put_u16(scale as u16);
+/// The length and the words in front of the digits.
+fn head(count: usize, weight: i32, sign: u16, scale: usize) -> [u8; HEAD] {
+    let mut bytes = [0; HEAD];
+    bytes[..4].copy_from_slice(&(8 + 2 * count as u32).to_be_bytes());
+    bytes[4..6].copy_from_slice(&(count as u16).to_be_bytes());
+    bytes[6..8].copy_from_slice(&(weight as i16).to_be_bytes());
+    bytes[8..10].copy_from_slice(&sign.to_be_bytes());
+    bytes[10..].copy_from_slice(&(scale as u16).to_be_bytes());
+    bytes
 }
 
 #[cfg(test)]
