@@ -10,6 +10,7 @@ use tokio_postgres::{CopyInSink, Row, Statement};
 use crate::batch::Batch;
 use crate::encode::{COPY_HEADER, COPY_TRAILER, copy_rows};
 use crate::error::error_of;
+use crate::options::Without;
 use crate::pool::Connection;
 use crate::types::PgType;
 use crate::statements::{Plan, Rows, Source};
@@ -45,8 +46,8 @@ pub(crate) enum Way {
 }
 
 impl<'a> Prepared<'a> {
-    pub(crate) fn new(step: &'a Step) -> Result<Self> {
-        let plan = Plan::new(&step.target);
+    pub(crate) fn new(step: &'a Step, without: Without) -> Result<Self> {
+        let plan = Plan::new(&step.target, without);
         let fields = step.target.columns.iter().map(|column| &*column.field);
         let batch = Batch::new(&step.batch, fields.zip(plan.types.iter().cloned()))?;
         let way = way(&plan, &batch, step.outcomes);
@@ -86,7 +87,11 @@ impl<'a> Prepared<'a> {
 
     /// Whether the batch should go into a temporary table first.
     pub(crate) fn wants_table(&self) -> bool {
-        !matches!(self.way, Way::Copy(_)) && self.batch.copies() && self.batch.bytes() > TABLE_BYTES
+        let without = self.plan.without;
+        !matches!(self.way, Way::Copy(_))
+            && !(without.copy || without.temporary)
+            && self.batch.copies()
+            && self.batch.bytes() > TABLE_BYTES
     }
 
     /// The text of its one statement.
@@ -234,7 +239,7 @@ fn way(plan: &Plan<'_>, batch: &Batch, outcomes: bool) -> Way {
     let target = plan.target;
     let operation = target.operation;
     if operation == Operation::Insert {
-        let copies = is_plain(target) && batch.copies() && batch.rows >= COPY_ROWS;
+        let copies = is_plain(target) && !plan.without.copy && batch.copies() && batch.rows >= COPY_ROWS;
         return match target.generated() {
             Some(place) if outcomes => Way::Drawn(place),
             Some(place) => match batch.columns[place].0.null_count() {
@@ -249,7 +254,9 @@ fn way(plan: &Plan<'_>, batch: &Batch, outcomes: bool) -> Way {
     if !outcomes {
         return Way::Count;
     }
-    let sees_versions = !target.description.partitioned && target.description.kind == TableKind::Table;
+    let sees_versions = !plan.without.xmax
+        && !target.description.partitioned
+        && target.description.kind == TableKind::Table;
     match operation {
         Operation::Upsert if !sees_versions && target.assigned().next().is_some() => Way::UpdateThenInsert,
         _ => Way::Ordinals,

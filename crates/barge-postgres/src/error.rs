@@ -34,9 +34,14 @@ fn of_failure(failure: &DbError) -> Error {
 fn of_connection(error: tokio_postgres::Error) -> Error {
     let cause = error.source().map(|source| format!(": {source}")).unwrap_or_default();
     let message = format!("{error}{cause}");
-    let is_network = error.is_closed()
-        || error.source().is_some_and(|source| source.downcast_ref::<std::io::Error>().is_some());
-    let kind = if is_network { ErrorKind::ConnectionLost } else { ErrorKind::Statement };
+    let io = error.source().and_then(|source| source.downcast_ref::<std::io::Error>());
+    // A certificate that isn't trusted comes as a failure of the connection; it will not be trusted the next time either.
+    let is_distrust = io.and_then(std::io::Error::get_ref).is_some_and(|cause| cause.is::<rustls::Error>());
+    let kind = match error.is_closed() || io.is_some() {
+        true if is_distrust => ErrorKind::Permission,
+        true => ErrorKind::ConnectionLost,
+        false => ErrorKind::Statement,
+    };
     Error::new(kind, message).with_source(error)
 }
 
@@ -45,6 +50,8 @@ fn of_connection(error: tokio_postgres::Error) -> Error {
 pub(crate) fn of_connecting(error: tokio_postgres::Error, server: &str) -> Error {
     let known = error_of(error);
     let kind = match known.kind() {
+        // A password that is missing, a parameter that contradicts another.
+        ErrorKind::Statement if known.message().starts_with("invalid configuration") => ErrorKind::InvalidConfig,
         ErrorKind::Statement if known.code().is_none() => ErrorKind::ConnectionLost,
         kind => kind,
     };

@@ -20,6 +20,9 @@ mod tls;
 mod transaction;
 mod types;
 
-pub use options::PostgresOptions;
+#[cfg(test)]
+mod tests;
+
+pub use options::{PostgresOptions, Without};
 pub use store::PostgresStore;
 pub use tls::SslMode;

@@ -4,6 +4,7 @@ mod environment;
 mod parameters;
 mod passfile;
 mod url;
+mod without;
 
 #[cfg(test)]
 mod tests;
@@ -18,7 +19,8 @@ use tokio_postgres::config;
 
 use self::environment::{Environment, VARIABLES};
 use self::parameters::Wrong;
-pub use crate::tls::SslMode;
+use crate::tls::SslMode;
+pub use without::Without;
 use crate::tls::{self, Check, Identity, Roots, Tls};
 
 /// The most connections where nothing else is said.
@@ -84,6 +86,7 @@ pub struct PostgresOptions {
     pub(crate) idle_check: Duration,
     pub(crate) max_lifetime: Option<Duration>,
     pub(crate) statement_cache: usize,
+    pub(crate) without: Without,
 }
 
 /// Where a server listens.
@@ -133,6 +136,7 @@ impl PostgresOptions {
             idle_check: IDLE_CHECK,
             max_lifetime: None,
             statement_cache: 0,
+            without: Without::default(),
         }
     }
 
@@ -157,6 +161,7 @@ impl PostgresOptions {
     /// | `idle_check` | [the idle time after which a connection is tried before use](Self::idle_check), as `30s` | 30 seconds |
     /// | `max_lifetime` | [the age at which a connection is replaced](Self::max_lifetime), as `3600s` | none |
     /// | `statement_cache` | [prepared statements kept per connection](Self::statement_cache) | 0 |
+    /// | `without` | [parts of PostgreSQL that the server lacks](Without): `copy`, `temporary`, `xmax`, with commas between | none |
     /// | `host`, `port`, `user`, `password`, `dbname` | instead of the same before the `?`; hosts and ports may be lists | |
     /// | `passfile` | the password file | `~/.pgpass` |
     /// | `sslmode` | `disable`, `prefer`, `require`, `verify-ca` or `verify-full`, see [`SslMode`] | `prefer` |
@@ -344,6 +349,20 @@ impl PostgresOptions {
     pub fn statement_cache(mut self, statements: usize) -> Self {
         self.statement_cache = statements;
         self
+    }
+
+    /// Leaves parts of PostgreSQL alone that the server lacks. Defaults to using all of them.
+    #[must_use]
+    pub fn without(mut self, without: Without) -> Self {
+        self.without = without;
+        self
+    }
+
+    /// How long making a connection may take, with all its hosts and the log-in: a server that accepts and then says nothing must not
+    /// be waited for for ever.
+    pub(crate) fn log_in_wait(&self) -> Option<Duration> {
+        let places = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
+        above_zero(self.connect_timeout.saturating_mul(places.saturating_add(1)))
     }
 
     /// What tokio-postgres connects with. Reads the password file.

@@ -14,7 +14,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row, RowStream};
 
 use crate::error::{closed, error_of, of_connecting};
-use crate::options::PostgresOptions;
+use crate::options::{PostgresOptions, Without};
 use crate::tls::Tls;
 
 /// A value to bind, and the type it travels as.
@@ -28,6 +28,7 @@ pub(crate) struct Pool {
     inner: deadpool_postgres::Pool,
     wait: Duration,
     statement_cache: usize,
+    without: Without,
     name: String,
 }
 
@@ -43,6 +44,7 @@ impl Pool {
             .runtime(Runtime::Tokio1)
             .max_size(options.pool_size)
             .wait_timeout(Some(options.pool_wait))
+            .create_timeout(options.log_in_wait())
             .pre_recycle(check_idle(options.idle_check, options.max_lifetime))
             .build()
             .map_err(|error| Error::new(ErrorKind::InvalidConfig, error.to_string()))?;
@@ -50,8 +52,14 @@ impl Pool {
             inner,
             wait: options.pool_wait,
             statement_cache: options.statement_cache,
+            without: options.without,
             name: options.name(),
         })
+    }
+
+    /// What the server lacks.
+    pub(crate) fn without(&self) -> Without {
+        self.without
     }
 
     /// The server's name for messages.
@@ -67,7 +75,7 @@ impl Pool {
                 if self.statement_cache > 0 && !keeps_statements {
                     client.statement_cache.clear();
                 }
-                Ok(Connection { client, keeps_statements: self.statement_cache > 0 })
+                Ok(Connection { client, keeps_statements: self.statement_cache > 0, without: self.without })
             }
             Err(PoolError::Backend(error)) => Err(of_connecting(error, &self.name)),
             Err(PoolError::Closed) => Err(closed()),
@@ -121,6 +129,7 @@ fn check_idle(idle: Duration, lifetime: Option<Duration>) -> Hook {
 pub(crate) struct Connection {
     client: Object,
     keeps_statements: bool,
+    without: Without,
 }
 
 /// Ends a connection whose query nobody reads any more; the server stops when it finds that it can send no further row. It is not asked to
@@ -133,6 +142,11 @@ pub(crate) fn abandon(connection: Connection) {
 pub(crate) type Call<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl Connection {
+    /// What the server lacks.
+    pub(crate) fn without(&self) -> Without {
+        self.without
+    }
+
     pub(crate) fn client(&self) -> &tokio_postgres::Client {
         &self.client
     }

@@ -32,7 +32,7 @@ const DENSE: usize = 8;
 /// Applies a step and leaves out the rows that fail.
 pub(crate) async fn apply_rows(transaction: &mut PostgresTransaction, step: &Step) -> Result<AppliedRows> {
     let step = Step { outcomes: true, ..step.clone() };
-    let mut prepared = Prepared::new(&step)?;
+    let mut prepared = Prepared::new(&step, transaction.connection().without())?;
     // What COPY does not tell apart, statements do.
     if let Way::Copy(_) = prepared.way {
         prepared.way = Way::Count;
@@ -411,6 +411,9 @@ impl<'a> Search<'a> {
     async fn can_trace(&mut self, transaction: &mut PostgresTransaction) -> bool {
         if let Some(traced) = self.traced {
             return traced;
+        }
+        if transaction.connection().without().temporary {
+            return *self.traced.insert(false);
         }
         transaction.mark("barge_trace");
         let made = transaction.connection().run(&format!("CREATE TEMPORARY SEQUENCE {TRACE}")).await;

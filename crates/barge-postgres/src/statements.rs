@@ -9,6 +9,7 @@ use barge_core::record::quote;
 use barge_core::store::{ForeignKey, ORDINAL, Operation, Target};
 
 use crate::batch::relation;
+use crate::options::Without;
 use crate::types::PgType;
 
 /// A target with its columns' types: what statements are made of.
@@ -18,6 +19,7 @@ pub(crate) struct Plan<'a> {
     pub(crate) types: Arc<[PgType]>,
     /// What stands for the batch.
     pub(crate) source: Source,
+    pub(crate) without: Without,
 }
 
 /// Where a statement finds its batch.
@@ -42,9 +44,9 @@ pub(crate) enum Rows {
 pub(crate) const TRACE: &str = "barge_row";
 
 impl<'a> Plan<'a> {
-    pub(crate) fn new(target: &'a Target) -> Self {
+    pub(crate) fn new(target: &'a Target, without: Without) -> Self {
         let types = (0..target.columns.len()).filter_map(|index| target.described(index)).map(PgType::of);
-        Plan { target, types: types.collect(), source: Source::Arrays }
+        Plan { target, types: types.collect(), source: Source::Arrays, without }
     }
 
     /// The batch as a relation.

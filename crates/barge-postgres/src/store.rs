@@ -105,7 +105,7 @@ impl Store for PostgresStore {
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let prepared = steps.iter().map(Prepared::new).collect::<Result<Vec<_>>>()?;
+        let prepared = steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
         let connection = self.pool.get().await?;
         let made = match Flight::of(&connection, token, &prepared) {
             Some(flight) => flight.fly(steps).await,

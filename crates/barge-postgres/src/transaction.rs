@@ -234,7 +234,7 @@ pub(crate) fn of_step(error: Error, step: &Step) -> Error {
 #[async_trait]
 impl Transaction for PostgresTransaction {
     async fn apply(&mut self, step: &Step) -> Result<Applied> {
-        let mut prepared = Prepared::new(step)?;
+        let mut prepared = Prepared::new(step, self.connection.without())?;
         let applied = self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
         let applied = match applied {
             Err(error) if error.code() == Some(UNCLEAR) => {

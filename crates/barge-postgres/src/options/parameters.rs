@@ -5,12 +5,12 @@ use std::time::Duration;
 use tokio_postgres::Config;
 use tokio_postgres::config::{ChannelBinding, LoadBalanceHosts, TargetSessionAttrs};
 
-use super::{PostgresOptions, Secret, above_zero};
+use super::{PostgresOptions, Secret, Without, above_zero};
 use crate::tls::SslMode;
 
 /// The parameters a URL may have, for messages.
 const PARAMETERS: &str = "\
-    pool_size=N, pool_wait=30s, idle_check=30s, max_lifetime=3600s, statement_cache=N; \
+    pool_size=N, pool_wait=30s, idle_check=30s, max_lifetime=3600s, statement_cache=N, without=copy,…; \
     and libpq's host, port, user, password, passfile, dbname, sslmode, \
     sslrootcert, sslcert, sslkey, application_name, connect_timeout, options, \
     target_session_attrs, channel_binding, load_balance_hosts, keepalives, keepalives_idle, \
@@ -63,6 +63,7 @@ impl PostgresOptions {
             "idle_check" => self.idle_check = duration(value).ok_or(TIME)?,
             "max_lifetime" => self.max_lifetime = above_zero(duration(value).ok_or(TIME)?),
             "statement_cache" => self.statement_cache = number(value)?,
+            "without" => self.without = Without::parse(value)?,
             // In a URL they are taken before.
             "host" | "port" => {
                 return Err(Wrong::Refused("a place is named by the methods host, or_host and port"));

@@ -1,5 +1,5 @@
 //! PostgreSQL keeps every promise of the store interface: over connections of its own, with statements kept prepared, through PgBouncer in
-//! transaction mode, and behind faults that never strike; and flushes into it do what their rows, one by one, would have done.
+//! transaction mode, and without what distributed databases lack; and flushes into it do what their rows, one by one, would have done.
 //!
 //! Needs PostgreSQL's programs (`initdb`, `postgres`), or `BARGE_TEST_POSTGRES_URL`, and `pgbouncer`.
 
@@ -11,17 +11,16 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use barge_core::{Dialect, Store, Table};
-use barge_postgres::PostgresOptions;
+use barge_postgres::{PostgresOptions, Without};
 use barge_testkit::conformance::{Constraints, Feature, Harness, Support, ddl};
 use barge_testkit::servers::{self, PgBouncer, PoolMode, TestDatabase};
-use barge_testkit::{FaultPlan, FaultStore};
 
 /// How the database is reached.
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Plain,
     StatementsKept,
-    BehindFaults,
+    WithoutParts,
     ThroughPgBouncer,
 }
 
@@ -56,16 +55,14 @@ impl Harness for Postgres {
         let options = PostgresOptions::from_url(&self.url()).unwrap();
         let options = match self.kind {
             Kind::StatementsKept => options.statement_cache(100),
+            Kind::WithoutParts => options.without(Without::default().copy().temporary().xmax()),
             _ => options,
         };
         let store = Arc::new(options.open().await.unwrap());
         let mut transaction = store.begin().await.unwrap();
         transaction.execute("CREATE EXTENSION IF NOT EXISTS citext").await.unwrap();
         transaction.commit().await.unwrap();
-        match self.kind {
-            Kind::BehindFaults => Arc::new(FaultStore::new(store, FaultPlan::default())),
-            _ => store,
-        }
+        store
     }
 
     fn supports(&self, feature: Feature) -> Support {
@@ -96,10 +93,10 @@ mod statements_kept {
     barge_testkit::conformance_suite!(Postgres::new(Kind::StatementsKept));
 }
 
-mod behind_faults {
+mod without_parts {
     use super::{Kind, Postgres};
 
-    barge_testkit::conformance_suite!(Postgres::new(Kind::BehindFaults));
+    barge_testkit::conformance_suite!(Postgres::new(Kind::WithoutParts));
 }
 
 mod through_pgbouncer {

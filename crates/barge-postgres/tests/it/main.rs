@@ -7,6 +7,7 @@
 
 extern crate barge_core as barge;
 
+mod connections;
 mod search;
 mod support;
 mod tables;

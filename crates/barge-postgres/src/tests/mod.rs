@@ -1,0 +1,3 @@
+//! Values, against a real server.
+
+mod values;

@@ -1,0 +1,109 @@
+//! Connections: how many, to whom, how protected, and what is said when there is none.
+
+use std::time::Duration;
+
+use barge_core::store::Store;
+use barge_core::{Error, ErrorKind};
+use barge_postgres::{PostgresOptions, PostgresStore};
+use barge_testkit::servers::{own_postgres_with_tls, postgres};
+
+use crate::support::Fresh;
+
+async fn refused(url: &str) -> Error {
+    match PostgresStore::open(url).await {
+        Ok(_) => panic!("{url} should have been refused"),
+        Err(error) => error,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_pool_says_so_after_the_time_allowed() {
+    let fresh = Fresh::with(&[]).await;
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap();
+    let store = options.pool_size(1).pool_wait(Duration::from_millis(50)).open().await.unwrap();
+    let held = store.begin().await.unwrap();
+    let error = store.begin().await.err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.message().contains("pool_size") && error.message().contains("50ms"), "{error}");
+    held.rollback().await.unwrap();
+    store.begin().await.unwrap().rollback().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_waits_for_what_is_open_and_no_longer_than_the_wait() {
+    let fresh = Fresh::with(&[]).await;
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap();
+    let store = options.pool_wait(Duration::from_millis(100)).open().await.unwrap();
+    let held = store.begin().await.unwrap();
+    assert_eq!(store.close().await.unwrap_err().kind(), ErrorKind::Busy);
+    held.commit().await.unwrap();
+    store.close().await.unwrap();
+    assert_eq!(store.tables().await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_died_idle_is_replaced_unseen() {
+    let fresh = Fresh::with(&["CREATE TABLE t(id bigint)"]).await;
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap();
+    let store = options.idle_check(Duration::ZERO).open().await.unwrap();
+    store.tables().await.unwrap();
+    let end_others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                      WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    fresh.rows(end_others).await;
+    assert_eq!(store.tables().await.unwrap(), ["t".into()]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_an_address_is_said_without_the_password() {
+    let fresh = Fresh::with(&[]).await;
+    let url = fresh.url();
+    let missing = url.replace(url.rsplit('/').next().unwrap(), "nowhere");
+    let error = refused(&missing).await;
+    assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains("nowhere"), "{error:?}");
+    let nobody = refused("postgres://me:secret@127.0.0.1:1/db?connect_timeout=1").await;
+    assert!(nobody.kind() == ErrorKind::ConnectionLost && nobody.is_retryable(), "{nobody:?}");
+    assert!(nobody.message().contains("127.0.0.1:1"), "{nobody}");
+    assert!(!format!("{nobody:?}").contains("secret"));
+    if let Some(url) = postgres().url_with_password() {
+        PostgresStore::open(&url).await.unwrap();
+        let error = refused(&url.replace("secret", "wrong")).await;
+        assert!(error.kind() == ErrorKind::Permission && !error.is_retryable(), "{error:?}");
+        let error = refused(&url.replace(":secret", "")).await;
+        assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains("password"), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_a_certificate_is_trusted_as_the_mode_says() {
+    let (server, certificates) = own_postgres_with_tls();
+    let plain = server.url();
+    let by_name = plain.split('?').next().unwrap().to_owned();
+    let by_address = by_name.replace("localhost", "127.0.0.1");
+    let with = |url: &str, mode: &str, root: Option<&std::path::Path>| {
+        let root = root.map(|root| format!("&sslrootcert={}", root.display())).unwrap_or_default();
+        format!("{url}?sslmode={mode}{root}")
+    };
+    let (ours, other) = (certificates.authority.as_path(), certificates.other_authority.as_path());
+    for mode in ["prefer", "require"] {
+        PostgresStore::open(&with(&by_name, mode, None)).await.unwrap();
+    }
+    for mode in ["require", "verify-ca", "verify-full"] {
+        PostgresStore::open(&with(&by_name, mode, Some(ours))).await.unwrap();
+        let error = refused(&with(&by_name, mode, Some(other))).await;
+        assert!(error.kind() == ErrorKind::Permission && !error.is_retryable(), "{mode}: {error:?}");
+    }
+    // The certificate is for localhost.
+    PostgresStore::open(&with(&by_address, "verify-ca", Some(ours))).await.unwrap();
+    let error = refused(&with(&by_address, "verify-full", Some(ours))).await;
+    assert_eq!(error.kind(), ErrorKind::Permission, "{error:?}");
+    let error = refused(&with(&by_name, "disable", None)).await;
+    assert_eq!(error.kind(), ErrorKind::Permission, "{error:?}");
+    let user = server.url_as("with_certificate");
+    let user = user.split('?').next().unwrap();
+    let with_certificate = |certificate: &std::path::Path, key: &std::path::Path| {
+        let client = format!("&sslcert={}&sslkey={}", certificate.display(), key.display());
+        with(user, "verify-full", Some(ours)) + &client
+    };
+    PostgresStore::open(&with_certificate(&certificates.client, &certificates.client_key)).await.unwrap();
+    refused(&with_certificate(&certificates.other_client, &certificates.other_client_key)).await;
+}
