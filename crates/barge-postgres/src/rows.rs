@@ -1,8 +1,8 @@
 //! Steps of which some rows fail: which ones.
 //!
 //! Rows are sent in chunks, each under a savepoint. A chunk that fails is taken apart where the failure points: a sequence remembers the
-//! row that was being written, for what it holds is not rolled back. Rows whose parent is missing are found by one statement, rows whose
-//! key is there by an insert that leaves them out. Where failures are dense, rows go one by one, sent without waiting
+//! row that was being written, for what it holds is not rolled back. Rows whose parent is missing, or which fail a CHECK, are found by one
+//! statement for each constraint, rows whose key is there by an insert that leaves them out. Where failures are dense, rows go one by one, sent without waiting
 //! in between, and so they do where there are few. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
 
 use std::collections::{BTreeMap, HashSet};
@@ -11,12 +11,15 @@ use arrow::array::{ArrayRef, Int64Array};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::array_value_to_string;
 use barge_core::store::{AppliedRows, ForeignKey, KeyEquality, Operation, Outcome, Step, UniqueKey};
-use barge_core::{Error, ErrorKind, Result, Transaction};
+use barge_core::record::Column;
+use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
 
 use crate::apply::{Prepared, Way, is_plain};
 use crate::batch::Batch;
 use crate::error::error_of;
-use crate::pool::{Call, pipeline};
+use crate::pool::{Call, Connection, pipeline};
 use crate::statements::{Rows, TRACE};
 use crate::transaction::PostgresTransaction;
 
@@ -56,8 +59,9 @@ struct Search<'a> {
     chunk: usize,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
-    /// Whether rows without a parent were looked for.
+    /// Whether rows without a parent, and rows that fail a CHECK, were looked for.
     orphans_known: bool,
+    checks_known: bool,
     /// Whether the sequence is there; `None` before it was tried.
     traced: Option<bool>,
 }
@@ -77,6 +81,7 @@ impl<'a> Search<'a> {
             chunk: if tolerant.is_some() { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) },
             tolerant,
             orphans_known: false,
+            checks_known: false,
             traced: None,
         }
     }
@@ -119,6 +124,9 @@ impl<'a> Search<'a> {
                 self.reject(row, error);
             } else if error.kind() == ErrorKind::ForeignKeyViolation && !self.orphans_known {
                 self.find_orphans(transaction, start).await?;
+                ranges.push((start, limit));
+            } else if error.kind() == ErrorKind::CheckViolation && self.can_find_failed_checks() {
+                self.find_failed_checks(transaction, start).await?;
                 ranges.push((start, limit));
             } else {
                 self.chunk = (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
@@ -206,9 +214,8 @@ impl<'a> Search<'a> {
         self.statements += 1;
         let inserted = transaction.connection().query(&part.plan.tolerant_insert(key), &parameters.bind()).await?;
         let mut left: Vec<bool> = vec![true; rows.len()];
-        for row in inserted {
-            let place: i64 = row.try_get(0).map_err(error_of)?;
-            left[place as usize] = false;
+        for place in ordinals(&inserted)? {
+            left[place] = false;
         }
         let skipped: Vec<u32> = (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
         let broken = self.broken_keys(transaction, &skipped).await?;
@@ -255,9 +262,8 @@ impl<'a> Search<'a> {
             let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
             let sql = part.plan.matching_on(&names, &places);
             self.statements += 1;
-            for found in transaction.connection().query(&sql, &parameters.bind()).await? {
-                let place: i64 = found.try_get(0).map_err(error_of)?;
-                let row = rows[place as usize];
+            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
+                let row = rows[place];
                 broken.entry(row).or_insert_with(|| {
                     let values = self.values(row, &places);
                     let message = format!(
@@ -280,8 +286,7 @@ impl<'a> Search<'a> {
         if self.prepared.plan.target.operation == Operation::Delete {
             return Ok(());
         }
-        let rows: Vec<u32> =
-            (from..self.answers.len()).filter(|&row| self.answers[row].is_none()).map(|row| row as u32).collect();
+        let rows = self.unanswered(from);
         let part = self.prepared.of_rows(&rows)?;
         let parameters = part.batch.parameters();
         let description = &self.step.target.description;
@@ -292,9 +297,8 @@ impl<'a> Search<'a> {
             let Some(places) = places else { continue };
             self.statements += 1;
             let sql = part.plan.orphans(foreign_key, &places);
-            for found in transaction.connection().query(&sql, &parameters.bind()).await? {
-                let place: i64 = found.try_get(0).map_err(error_of)?;
-                let row = rows[place as usize];
+            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
+                let row = rows[place];
                 orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
             }
         }
@@ -307,6 +311,57 @@ impl<'a> Search<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the values of the batch are all that a CHECK looks at, so that it can be evaluated over the batch alone.
+    fn can_find_failed_checks(&self) -> bool {
+        let inserts =
+            matches!(self.step.target.operation, Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert);
+        !self.checks_known && inserts && is_plain(&self.step.target)
+    }
+
+    /// Rejects the rows from one on which fail a CHECK. It is the first that a row is held against, so no other error hides behind it.
+    async fn find_failed_checks(&mut self, transaction: &mut PostgresTransaction, from: usize) -> Result<()> {
+        self.checks_known = true;
+        let rows = self.unanswered(from);
+        let part = self.prepared.of_rows(&rows)?;
+        let parameters = part.batch.parameters();
+        let names: Vec<&str> = self.step.target.columns.iter().map(Column::name).collect();
+        for check in checks_of(transaction.connection(), self.step.target.table()).await? {
+            if !check.columns.iter().all(|column| names.contains(&column.as_str())) {
+                continue;
+            }
+            self.statements += 1;
+            transaction.mark("barge_check");
+            let sql = part.plan.failing(&names, &check.expression);
+            let found = transaction.connection().query(&sql, &parameters.bind()).await;
+            let found = match transaction.settle("barge_check", found).await {
+                Ok(found) => found,
+                // The expression itself fails over some row, which then is searched for.
+                Err(error) if transaction.is_open() && !error.is_retryable() => continue,
+                Err(error) => return Err(error),
+            };
+            for place in ordinals(&found)? {
+                let row = rows[place];
+                if self.answers[row as usize].is_none() {
+                    let message = format!(
+                        "new row for relation \"{}\" violates check constraint \"{}\": {}",
+                        self.step.target.table().name(),
+                        check.name,
+                        check.expression
+                    );
+                    let error = Error::new(ErrorKind::CheckViolation, message).with_code("23514");
+                    let error = error.with_constraint(check.name.clone()).with_row(row.into());
+                    self.answer(row, Err(error.with_table(self.step.target.table().to_string())));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows from one on that have no answer.
+    fn unanswered(&self, from: usize) -> Vec<u32> {
+        (from..self.answers.len()).filter(|&row| self.answers[row].is_none()).map(|row| row as u32).collect()
     }
 
     fn orphan(&self, row: u32, foreign_key: &ForeignKey, places: &[usize]) -> Error {
@@ -393,13 +448,14 @@ impl<'a> Search<'a> {
                     let outcome = applied.outcomes.and_then(|outcomes| outcomes.into_iter().next());
                     self.answer(row, Ok(outcome.unwrap_or(Outcome::Unchanged)));
                 }
-                Some(Err(error)) => {
-                    let settled: Result<()> = transaction.settle("barge_row", Err(error)).await;
-                    match settled {
-                        Err(error) if error.is_row() && transaction.is_open() => self.reject(row, error),
-                        settled => settled?,
-                    }
+                // The server is told to go back without waiting for it: a row that fails costs one round trip, no more.
+                Some(Err(error)) if error.is_row() && error.code().is_some() => {
+                    transaction.connection().send("ROLLBACK TO barge_row; RELEASE barge_row");
+                    self.reject(row, error);
                     return Ok(place);
+                }
+                Some(Err(error)) => {
+                    transaction.settle::<()>("barge_row", Err(error)).await?;
                 }
                 None => return Err(Error::new(ErrorKind::ConnectionLost, "the call was not answered")),
             }
@@ -455,6 +511,34 @@ impl<'a> Search<'a> {
             false => transaction.connection().key_groups(&keys).await,
         }
     }
+}
+
+/// The places of rows that a statement tells of.
+fn ordinals(rows: &[Row]) -> Result<Vec<usize>> {
+    let ordinal = |row: &Row| Ok(row.try_get::<_, i64>(0).map_err(error_of)? as usize);
+    rows.iter().map(ordinal).collect()
+}
+
+/// A CHECK constraint of a table.
+struct Check {
+    name: String,
+    expression: String,
+    columns: Vec<String>,
+}
+
+async fn checks_of(connection: &Connection, table: &TableName) -> Result<Vec<Check>> {
+    let sql = "SELECT k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid), ARRAY(
+        SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))
+        FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1) ORDER BY k.conname";
+    let rows = connection.query(sql, &[(&table.quoted(), Type::TEXT)]).await?;
+    let check = |row: &Row| {
+        Ok(Check {
+            name: row.try_get(0).map_err(error_of)?,
+            expression: row.try_get(1).map_err(error_of)?,
+            columns: row.try_get(2).map_err(error_of)?,
+        })
+    };
+    rows.iter().map(check).collect()
 }
 
 /// The places of the primary key, if an insert can leave out rows with a broken unique key and tell by it which rows it wrote.

@@ -161,6 +161,16 @@ impl<'a> Plan<'a> {
         format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {equal}", self.batch(), self.table())
     }
 
+    /// The ordinals of rows over which a condition is false. `names` are what the condition calls the columns.
+    pub(crate) fn failing(&self, names: &[&str], condition: &str) -> String {
+        let columns = list(names.iter().enumerate(), |(index, name)| format!("b.c{index} AS {}", quote(name)));
+        format!(
+            "SELECT {ORDINAL} FROM (SELECT {columns}, b.{ORDINAL} FROM {} AS b) AS {} WHERE NOT ({condition})",
+            self.batch(),
+            quote(self.target.table().name())
+        )
+    }
+
     /// The ordinals of rows whose foreign key names no parent. `places` are the key's columns in the batch.
     pub(crate) fn orphans(&self, foreign_key: &ForeignKey, places: &[usize]) -> String {
         let given = and(places.iter(), |index| format!("b.c{index} IS NOT NULL"));

@@ -197,17 +197,14 @@ impl<'a> Flight<'a> {
     }
 
     async fn fly(&self, steps: &[Step]) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let open = Open(Some(self.connection));
-        let begun = match self.copies {
-            true => self.copy(steps).await,
-            false => self.run(steps).await,
+        let mut open = Open(Some(self.connection));
+        let sent = match self.copies {
+            true => self.copy(steps, &mut open).await,
+            false => self.run(steps, &mut open).await,
         };
-        match begun? {
+        match sent? {
             Sent::ClaimedBefore => Ok(None),
-            Sent::Done(applied) => {
-                open.is_over();
-                Ok(Some(applied))
-            }
+            Sent::Done(applied) => Ok(Some(applied)),
             Sent::Open(applied) => {
                 let committed = self.connection.client().batch_execute("COMMIT").await;
                 open.is_over();
@@ -220,7 +217,7 @@ impl<'a> Flight<'a> {
     }
 
     /// BEGIN, the claim, and every step's statement; COMMIT too, where nothing has to be known before it.
-    async fn run(&self, steps: &[Step]) -> Result<Sent, CommitError<Vec<Applied>>> {
+    async fn run(&self, steps: &[Step], open: &mut Open<'_>) -> Result<Sent, CommitError<Vec<Applied>>> {
         let foreseen = self.steps.iter().all(Prepared::is_foreseen);
         self.prepare().await?;
         let mut begun = None;
@@ -240,6 +237,9 @@ impl<'a> Flight<'a> {
             }));
         }
         pipeline(calls).await;
+        if committed.is_some() {
+            open.is_over();
+        }
         if let Some(Err(error)) = committed.take_if(|committed| committed.as_ref().is_err_and(leaves_commit_unknown)) {
             // The connection went while all was on its way. What the server said before decides: it had refused, or nobody knows.
             let refused = answers.into_iter().flatten().zip(steps).find_map(|(answer, step)| {
@@ -267,7 +267,7 @@ impl<'a> Flight<'a> {
     }
 
     /// BEGIN and the claim, then the rows by COPY with COMMIT right behind.
-    async fn copy(&self, steps: &[Step]) -> Result<Sent, CommitError<Vec<Applied>>> {
+    async fn copy(&self, steps: &[Step], open: &mut Open<'_>) -> Result<Sent, CommitError<Vec<Applied>>> {
         let [prepared] = self.steps else { return Err(crate::error::ended().into()) };
         let Way::Copy(left_out) = prepared.way else { return Err(crate::error::ended().into()) };
         let named = |error: Error| of_step(error, &steps[0]);
@@ -297,6 +297,7 @@ impl<'a> Flight<'a> {
             Box::pin(async { committed = Some(self.connection.client().batch_execute("COMMIT").await) }),
         ];
         pipeline(calls).await;
+        open.is_over();
         match (answered(copied), committed) {
             (Ok(_), Some(Ok(()))) => Ok(Sent::Done(self.foreseen())),
             // Said by the server, so that COMMIT found nothing to commit.
@@ -357,7 +358,8 @@ fn of_commit(error: tokio_postgres::Error, applied: Vec<Applied>) -> CommitError
 struct Open<'a>(Option<&'a Connection>);
 
 impl Open<'_> {
-    fn is_over(mut self) {
+    /// COMMIT was answered, or nobody is there to answer.
+    fn is_over(&mut self) {
         self.0 = None;
     }
 }

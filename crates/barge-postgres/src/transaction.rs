@@ -305,11 +305,9 @@ impl Transaction for PostgresTransaction {
     async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
         self.check_open()?;
         let committed = self.connection.client().batch_execute("COMMIT").await;
+        self.state = State::Over;
         match committed {
-            Ok(()) => {
-                self.state = State::Over;
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(error) if leaves_commit_unknown(&error) => {
                 Err(CommitError::Unknown { error: error_of(error), applied: () })
             }
