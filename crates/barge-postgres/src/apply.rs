@@ -12,8 +12,8 @@ use crate::encode::{COPY_HEADER, COPY_TRAILER, copy_rows};
 use crate::error::error_of;
 use crate::options::Without;
 use crate::pool::Connection;
-use crate::types::PgType;
 use crate::statements::{Plan, Rows, Source};
+use crate::types::PgType;
 
 /// From so many rows on COPY is faster than INSERT: below it its further round trip costs more than it saves.
 const COPY_ROWS: usize = 200;
@@ -88,10 +88,8 @@ impl<'a> Prepared<'a> {
     /// Whether the batch should go into a temporary table first.
     pub(crate) fn wants_table(&self) -> bool {
         let without = self.plan.without;
-        !matches!(self.way, Way::Copy(_))
-            && !(without.copy || without.temporary)
-            && self.batch.copies()
-            && self.batch.bytes() > TABLE_BYTES
+        let refused = matches!(self.way, Way::Copy(_)) || without.copy || without.temporary;
+        !refused && self.batch.copies() && self.batch.bytes() > TABLE_BYTES
     }
 
     /// The text of its one statement.
@@ -254,9 +252,8 @@ fn way(plan: &Plan<'_>, batch: &Batch, outcomes: bool) -> Way {
     if !outcomes {
         return Way::Count;
     }
-    let sees_versions = !plan.without.xmax
-        && !target.description.partitioned
-        && target.description.kind == TableKind::Table;
+    let sees_versions =
+        !plan.without.xmax && !target.description.partitioned && target.description.kind == TableKind::Table;
     match operation {
         Operation::Upsert if !sees_versions && target.assigned().next().is_some() => Way::UpdateThenInsert,
         _ => Way::Ordinals,

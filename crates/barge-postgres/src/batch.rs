@@ -86,7 +86,9 @@ impl Parameters {
     pub(crate) fn bind(&self) -> Vec<Parameter<'_>> {
         self.0
             .iter()
-            .map(|(array, pg_type)| (array as &(dyn postgres_types::ToSql + Sync), pg_type.parameter_array_type()))
+            .map(|(array, pg_type)| {
+                (array as &(dyn postgres_types::ToSql + Sync), pg_type.parameter_array_type())
+            })
             .collect()
     }
 }
@@ -112,8 +114,11 @@ pub(crate) fn named_relation(types: &[PgType], names: &[&str]) -> String {
 }
 
 fn selected(types: &[PgType], first: usize, name: impl Fn(usize) -> String) -> String {
-    let columns: Vec<String> =
-        types.iter().enumerate().map(|(index, pg_type)| format!("{} AS {}, ", cell(index, pg_type), name(index))).collect();
+    let columns: Vec<String> = types
+        .iter()
+        .enumerate()
+        .map(|(index, pg_type)| format!("{} AS {}, ", cell(index, pg_type), name(index)))
+        .collect();
     let arrays: Vec<String> = (0..types.len()).map(|index| format!("${}", index + first)).collect();
     let cells: Vec<String> = (0..types.len()).map(|index| format!("c{index}, ")).collect();
     format!(

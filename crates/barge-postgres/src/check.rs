@@ -13,8 +13,7 @@ pub(crate) fn check(target: &Target, batch: &RecordBatch) -> Vec<(usize, Error)>
     for (index, array) in batch.columns().iter().enumerate() {
         let Some(described) = target.described(index) else { continue };
         let column = &target.columns[index];
-        let named =
-            |error: Error| error.with_table(target.table().to_string()).with_column(column.name());
+        let named = |error: Error| error.with_table(target.table().to_string()).with_column(column.name());
         match fit(array, &column.field, &PgType::of(described)) {
             Ok(fitted) => rejected.extend(fitted.rejected.into_iter().map(|(row, message)| {
                 (row, named(Error::new(ErrorKind::InvalidValue, message)).with_row(row as u64))

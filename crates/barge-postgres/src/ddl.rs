@@ -16,9 +16,8 @@ pub(crate) fn create_table_sql(table: &Table) -> Result<String> {
     let mut lines = Vec::with_capacity(table.columns().len() + 1);
     for column in table.columns() {
         check_name(column.name(), table, Some(column.name()))?;
-        let pg_type = PgType::for_field(&column.field).map_err(|error| {
-            error.with_table(table.name().to_string()).with_column(column.name())
-        })?;
+        let pg_type = PgType::for_field(&column.field)
+            .map_err(|error| error.with_table(table.name().to_string()).with_column(column.name()))?;
         let mut line = format!("{} {}", quote(column.name()), pg_type.sql);
         if column.role == Role::GeneratedKey {
             if !matches!(pg_type.kind, Kind::Int2 | Kind::Int4 | Kind::Int8) {

@@ -51,7 +51,9 @@ pub(crate) fn of_connecting(error: tokio_postgres::Error, server: &str) -> Error
     let known = error_of(error);
     let kind = match known.kind() {
         // A password that is missing, a parameter that contradicts another.
-        ErrorKind::Statement if known.message().starts_with("invalid configuration") => ErrorKind::InvalidConfig,
+        ErrorKind::Statement if known.message().starts_with("invalid configuration") => {
+            ErrorKind::InvalidConfig
+        }
         ErrorKind::Statement if known.code().is_none() => ErrorKind::ConnectionLost,
         kind => kind,
     };

@@ -20,8 +20,8 @@ use tokio_postgres::config;
 use self::environment::{Environment, VARIABLES};
 use self::parameters::Wrong;
 use crate::tls::SslMode;
-pub use without::Without;
 use crate::tls::{self, Check, Identity, Roots, Tls};
+pub use without::Without;
 
 /// The most connections where nothing else is said.
 const POOL_SIZE: usize = 10;

@@ -36,7 +36,13 @@ impl Reading {
     /// A user's statement; `{batch}` in it stands for the batch.
     pub(crate) fn over(query: &Query) -> Result<Self> {
         let Some(batch) = &query.batch else {
-            return Ok(Reading { sql: query.sql.clone(), batch: None, wanted: query.schema.clone(), columns_are_wanted: false, must_read: false });
+            return Ok(Reading {
+                sql: query.sql.clone(),
+                batch: None,
+                wanted: query.schema.clone(),
+                columns_are_wanted: false,
+                must_read: false,
+            });
         };
         let schema = batch.schema();
         let fields: Vec<&Field> = schema.fields().iter().map(|field| &**field).collect();
@@ -45,7 +51,13 @@ impl Reading {
         let sql = query.sql.replace("{batch}", &named_relation(&types, &names));
         check_fits(batch, &fields, &types)?;
         let batch = Batch::new(batch, fields.into_iter().zip(types))?;
-        Ok(Reading { sql, batch: Some(batch), wanted: query.schema.clone(), columns_are_wanted: false, must_read: false })
+        Ok(Reading {
+            sql,
+            batch: Some(batch),
+            wanted: query.schema.clone(),
+            columns_are_wanted: false,
+            must_read: false,
+        })
     }
 
     /// The same, of a statement that has to read.
@@ -245,7 +257,12 @@ fn reading(description: &Description, look_up: &LookUp) -> Result<Reading> {
     let mut wanted = vec![Field::new(ORDINAL, DataType::Int64, true)];
     for column in look_up.table.columns() {
         let found = described(column.name())?;
-        columns.push(format!(", t.{}{} AS {}", quote(&found.name), read_cast(&PgType::of(found)), quote(column.name())));
+        columns.push(format!(
+            ", t.{}{} AS {}",
+            quote(&found.name),
+            read_cast(&PgType::of(found)),
+            quote(column.name())
+        ));
         wanted.push((*column.field).clone().with_nullable(true));
     }
     let sql = format!(
@@ -257,7 +274,13 @@ fn reading(description: &Description, look_up: &LookUp) -> Result<Reading> {
     );
     let fields = keys.fields().iter().map(|field| &**field);
     let batch = Batch::new(&look_up.keys, fields.zip(types))?;
-    Ok(Reading { sql, batch: Some(batch), wanted: Some(Arc::new(Schema::new(wanted))), columns_are_wanted: true, must_read: true })
+    Ok(Reading {
+        sql,
+        batch: Some(batch),
+        wanted: Some(Arc::new(Schema::new(wanted))),
+        columns_are_wanted: true,
+        must_read: true,
+    })
 }
 
 /// How a column of a type that the driver doesn't know by heart is read.

@@ -5,21 +5,20 @@
 //! statement for each constraint, rows whose key is there by an insert that leaves them out. Where failures are dense, rows go one by one, sent without waiting
 //! in between, and so they do where there are few. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
 
-use std::collections::{BTreeMap, HashSet};
+mod causes;
+
+use std::collections::HashSet;
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::row::{RowConverter, SortField};
-use arrow::util::display::array_value_to_string;
-use barge_core::store::{AppliedRows, ForeignKey, KeyEquality, Operation, Outcome, Step, UniqueKey};
-use barge_core::record::Column;
-use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
-use tokio_postgres::Row;
-use tokio_postgres::types::Type;
+use barge_core::store::{AppliedRows, KeyEquality, Operation, Outcome, Step};
+use barge_core::{Error, ErrorKind, Result, Transaction};
+use causes::ordinals;
 
 use crate::apply::{Prepared, Way, is_plain};
 use crate::batch::Batch;
 use crate::error::error_of;
-use crate::pool::{Call, Connection, pipeline};
+use crate::pool::{Call, pipeline};
 use crate::statements::{Rows, TRACE};
 use crate::transaction::PostgresTransaction;
 
@@ -129,7 +128,8 @@ impl<'a> Search<'a> {
                 self.find_failed_checks(transaction, start).await?;
                 ranges.push((start, limit));
             } else {
-                self.chunk = (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
+                self.chunk =
+                    (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
                 let guess = match self.last_row(transaction).await? {
                     Some(place) => rows.get(place).map(|&row| row as usize),
                     None => None,
@@ -180,7 +180,9 @@ impl<'a> Search<'a> {
         };
         match transaction.settle("barge_chunk", sent).await {
             Ok(()) => Ok(Ok(())),
-            Err(error) if transaction.is_open() && (error.is_row() || error.kind() == ErrorKind::Unsupported) => {
+            Err(error)
+                if transaction.is_open() && (error.is_row() || error.kind() == ErrorKind::Unsupported) =>
+            {
                 Ok(Err(error))
             }
             Err(error) => Err(error),
@@ -194,7 +196,8 @@ impl<'a> Search<'a> {
         let outcomes = applied.outcomes.unwrap_or_default();
         for (place, (&row, outcome)) in rows.iter().zip(outcomes).enumerate() {
             if let Some(keys) = &applied.generated {
-                self.keys[row as usize] = (!arrow::array::Array::is_null(keys, place)).then(|| keys.value(place));
+                self.keys[row as usize] =
+                    (!arrow::array::Array::is_null(keys, place)).then(|| keys.value(place));
             }
             self.answer(row, Ok(outcome));
         }
@@ -212,12 +215,14 @@ impl<'a> Search<'a> {
         let part = self.prepared.of_rows(rows)?;
         let parameters = part.batch.parameters();
         self.statements += 1;
-        let inserted = transaction.connection().query(&part.plan.tolerant_insert(key), &parameters.bind()).await?;
+        let inserted =
+            transaction.connection().query(&part.plan.tolerant_insert(key), &parameters.bind()).await?;
         let mut left: Vec<bool> = vec![true; rows.len()];
         for place in ordinals(&inserted)? {
             left[place] = false;
         }
-        let skipped: Vec<u32> = (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
+        let skipped: Vec<u32> =
+            (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
         let broken = self.broken_keys(transaction, &skipped).await?;
         for (place, &row) in rows.iter().enumerate() {
             match (left[place], broken.get(&row)) {
@@ -241,165 +246,6 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Which unique key each of these rows breaks, as far as that can be seen by looking for its values.
-    async fn broken_keys(
-        &mut self,
-        transaction: &mut PostgresTransaction,
-        rows: &[u32],
-    ) -> Result<BTreeMap<u32, Error>> {
-        let mut broken = BTreeMap::new();
-        if rows.is_empty() {
-            return Ok(broken);
-        }
-        let part = self.prepared.of_rows(rows)?;
-        let parameters = part.batch.parameters();
-        for unique in &self.step.target.description.unique {
-            if self.finds_rows_by(unique) {
-                continue;
-            }
-            let places = unique.columns.iter().map(|column| self.place_of(column.as_deref()?));
-            let Some(places) = places.collect::<Option<Vec<usize>>>() else { continue };
-            let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
-            let sql = part.plan.matching_on(&names, &places);
-            self.statements += 1;
-            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
-                let row = rows[place];
-                broken.entry(row).or_insert_with(|| {
-                    let values = self.values(row, &places);
-                    let message = format!(
-                        "duplicate key value violates unique constraint \"{}\": Key ({})=({values}) already exists",
-                        unique.name,
-                        names.join(", ")
-                    );
-                    let error = Error::new(ErrorKind::UniqueViolation, message).with_code("23505");
-                    let error = error.with_constraint(unique.name.clone());
-                    if let [name] = names[..] { error.with_column(name) } else { error }
-                });
-            }
-        }
-        Ok(broken)
-    }
-
-    /// Rejects the rows from one on whose parents are missing.
-    async fn find_orphans(&mut self, transaction: &mut PostgresTransaction, from: usize) -> Result<()> {
-        self.orphans_known = true;
-        if self.prepared.plan.target.operation == Operation::Delete {
-            return Ok(());
-        }
-        let rows = self.unanswered(from);
-        let part = self.prepared.of_rows(&rows)?;
-        let parameters = part.batch.parameters();
-        let description = &self.step.target.description;
-        let mut orphans = BTreeMap::new();
-        for foreign_key in &description.foreign_keys {
-            let places: Option<Vec<usize>> =
-                foreign_key.columns.iter().map(|column| self.place_of(column)).collect();
-            let Some(places) = places else { continue };
-            self.statements += 1;
-            let sql = part.plan.orphans(foreign_key, &places);
-            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
-                let row = rows[place];
-                orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
-            }
-        }
-        // A row that breaks a unique key, too, would have failed over that first: it is left to be sent.
-        let lone: Vec<u32> = orphans.keys().copied().collect();
-        let broken = self.broken_keys(transaction, &lone).await?;
-        for (row, error) in orphans {
-            if !broken.contains_key(&row) {
-                self.answer(row, Err(error));
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the values of the batch are all that a CHECK looks at, so that it can be evaluated over the batch alone.
-    fn can_find_failed_checks(&self) -> bool {
-        let inserts =
-            matches!(self.step.target.operation, Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert);
-        !self.checks_known && inserts && is_plain(&self.step.target)
-    }
-
-    /// Rejects the rows from one on which fail a CHECK. It is the first that a row is held against, so no other error hides behind it.
-    async fn find_failed_checks(&mut self, transaction: &mut PostgresTransaction, from: usize) -> Result<()> {
-        self.checks_known = true;
-        let rows = self.unanswered(from);
-        let part = self.prepared.of_rows(&rows)?;
-        let parameters = part.batch.parameters();
-        let names: Vec<&str> = self.step.target.columns.iter().map(Column::name).collect();
-        for check in checks_of(transaction.connection(), self.step.target.table()).await? {
-            if !check.columns.iter().all(|column| names.contains(&column.as_str())) {
-                continue;
-            }
-            self.statements += 1;
-            transaction.mark("barge_check");
-            let sql = part.plan.failing(&names, &check.expression);
-            let found = transaction.connection().query(&sql, &parameters.bind()).await;
-            let found = match transaction.settle("barge_check", found).await {
-                Ok(found) => found,
-                // The expression itself fails over some row, which then is searched for.
-                Err(error) if transaction.is_open() && !error.is_retryable() => continue,
-                Err(error) => return Err(error),
-            };
-            for place in ordinals(&found)? {
-                let row = rows[place];
-                if self.answers[row as usize].is_none() {
-                    let message = format!(
-                        "new row for relation \"{}\" violates check constraint \"{}\": {}",
-                        self.step.target.table().name(),
-                        check.name,
-                        check.expression
-                    );
-                    let error = Error::new(ErrorKind::CheckViolation, message).with_code("23514");
-                    let error = error.with_constraint(check.name.clone()).with_row(row.into());
-                    self.answer(row, Err(error.with_table(self.step.target.table().to_string())));
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// The rows from one on that have no answer.
-    fn unanswered(&self, from: usize) -> Vec<u32> {
-        (from..self.answers.len()).filter(|&row| self.answers[row].is_none()).map(|row| row as u32).collect()
-    }
-
-    fn orphan(&self, row: u32, foreign_key: &ForeignKey, places: &[usize]) -> Error {
-        let name = foreign_key.name.as_deref().unwrap_or_default();
-        let message = format!(
-            "insert or update on table \"{0}\" violates foreign key constraint \"{name}\": Key ({1})=({2}) is not \
-             present in table \"{3}\"",
-            self.step.target.table().name(),
-            foreign_key.columns.join(", "),
-            self.values(row, places),
-            foreign_key.parent.name()
-        );
-        let error = Error::new(ErrorKind::ForeignKeyViolation, message)
-            .with_code("23503")
-            .with_constraint(name)
-            .with_table(self.step.target.table().to_string())
-            .with_row(row.into());
-        if let [column] = &foreign_key.columns[..] { error.with_column(column) } else { error }
-    }
-
-    fn values(&self, row: u32, places: &[usize]) -> String {
-        let columns = self.step.batch.columns();
-        let text = |&place: &usize| array_value_to_string(&columns[place], row as usize).unwrap_or_default();
-        places.iter().map(text).collect::<Vec<_>>().join(", ")
-    }
-
-    /// Whether a row whose values of a unique key are there is no failure: it is the row to be changed.
-    fn finds_rows_by(&self, unique: &UniqueKey) -> bool {
-        let target = &self.step.target;
-        target.operation.is_keyed()
-            && unique.columns.len() == target.key.len()
-            && target.key.iter().all(|&index| unique.covers(target.columns[index].name()))
-    }
-
-    fn place_of(&self, column: &str) -> Option<usize> {
-        self.step.target.columns.iter().position(|own| own.name() == column)
-    }
-
     /// Sends rows one behind the other, each under its own savepoint, without waiting in between; goes on after one that fails.
     async fn one_by_one(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
         let together = is_plain(self.prepared.plan.target) && self.prepared.way != Way::UpdateThenInsert;
@@ -409,7 +255,9 @@ impl<'a> Search<'a> {
             let next = &rows[sent..rows.len().min(sent + window)];
             let passed = match together {
                 true => self.window(transaction, next).await?,
-                false => usize::from(self.chunk(transaction, next).await?.map_err(|error| self.reject(next[0], error)).is_ok()),
+                false => usize::from(
+                    self.chunk(transaction, next).await?.map_err(|error| self.reject(next[0], error)).is_ok(),
+                ),
             };
             // The row after those that passed was rejected.
             let failed = passed < next.len();
@@ -502,8 +350,9 @@ impl<'a> Search<'a> {
             None if target.operation.is_keyed() => &target.key,
             None => return Ok(Vec::new()),
         };
-        let exact =
-            |&index: &usize| target.described(index).is_some_and(|column| column.equality == KeyEquality::Exact);
+        let exact = |&index: &usize| {
+            target.described(index).is_some_and(|column| column.equality == KeyEquality::Exact)
+        };
         let columns = key.iter().map(|&index| self.prepared.batch.columns[index].clone()).collect();
         let keys = Batch { columns, rows: self.prepared.batch.rows };
         match key.iter().all(exact) {
@@ -511,34 +360,6 @@ impl<'a> Search<'a> {
             false => transaction.connection().key_groups(&keys).await,
         }
     }
-}
-
-/// The places of rows that a statement tells of.
-fn ordinals(rows: &[Row]) -> Result<Vec<usize>> {
-    let ordinal = |row: &Row| Ok(row.try_get::<_, i64>(0).map_err(error_of)? as usize);
-    rows.iter().map(ordinal).collect()
-}
-
-/// A CHECK constraint of a table.
-struct Check {
-    name: String,
-    expression: String,
-    columns: Vec<String>,
-}
-
-async fn checks_of(connection: &Connection, table: &TableName) -> Result<Vec<Check>> {
-    let sql = "SELECT k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid), ARRAY(
-        SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))
-        FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1) ORDER BY k.conname";
-    let rows = connection.query(sql, &[(&table.quoted(), Type::TEXT)]).await?;
-    let check = |row: &Row| {
-        Ok(Check {
-            name: row.try_get(0).map_err(error_of)?,
-            expression: row.try_get(1).map_err(error_of)?,
-            columns: row.try_get(2).map_err(error_of)?,
-        })
-    };
-    rows.iter().map(check).collect()
 }
 
 /// The places of the primary key, if an insert can leave out rows with a broken unique key and tell by it which rows it wrote.
@@ -559,7 +380,10 @@ fn tolerant_key(step: &Step) -> Option<Vec<usize>> {
 /// Where a number first repeats within a range; its end where none does.
 fn first_repeat(numbers: &[u32], start: usize, end: usize) -> usize {
     let mut seen = HashSet::new();
-    numbers.get(start..end).and_then(|numbers| numbers.iter().position(|number| !seen.insert(number))).map_or(end, |place| start + place)
+    numbers
+        .get(start..end)
+        .and_then(|numbers| numbers.iter().position(|number| !seen.insert(number)))
+        .map_or(end, |place| start + place)
 }
 
 fn numbers_of(columns: Vec<ArrayRef>) -> Result<Vec<u32>> {

@@ -97,15 +97,26 @@ impl<'a> Plan<'a> {
 
     /// The same as if the target's operation were another.
     pub(crate) fn write_as(&self, operation: Operation, rows: Rows) -> String {
-        let keys = list(self.keys().enumerate(), |(place, index)| format!("t.{} AS k{place}", self.name(index)));
+        let keys =
+            list(self.keys().enumerate(), |(place, index)| format!("t.{} AS k{place}", self.name(index)));
         let written = match operation {
-            Operation::Insert => format!("{} RETURNING {keys}, true AS inserted", self.insert_from("b", rows)),
+            Operation::Insert => {
+                format!("{} RETURNING {keys}, true AS inserted", self.insert_from("b", rows))
+            }
             Operation::InsertIfAbsent => {
-                format!("{} {} RETURNING {keys}, true AS inserted", self.insert_from("b", rows), self.unless_there())
+                format!(
+                    "{} {} RETURNING {keys}, true AS inserted",
+                    self.insert_from("b", rows),
+                    self.unless_there()
+                )
             }
             Operation::Upsert => {
                 let inserted = if self.assigns() { "(t.xmax = 0)" } else { "true" };
-                format!("{} {} RETURNING {keys}, {inserted} AS inserted", self.insert_from("b", rows), self.or_set())
+                format!(
+                    "{} {} RETURNING {keys}, {inserted} AS inserted",
+                    self.insert_from("b", rows),
+                    self.or_set()
+                )
             }
             Operation::Update => return format!("{} RETURNING b.{ORDINAL}, false", self.update(rows)),
             Operation::Delete => return format!("{} RETURNING b.{ORDINAL}, false", self.delete()),
@@ -152,7 +163,12 @@ impl<'a> Plan<'a> {
 
     /// The ordinals of rows whose key is there.
     pub(crate) fn matching(&self) -> String {
-        format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {}", self.batch(), self.table(), self.key_equal())
+        format!(
+            "SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {}",
+            self.batch(),
+            self.table(),
+            self.key_equal()
+        )
     }
 
     /// The ordinals of rows whose values in some columns are in the table.
@@ -163,7 +179,8 @@ impl<'a> Plan<'a> {
 
     /// The ordinals of rows over which a condition is false. `names` are what the condition calls the columns.
     pub(crate) fn failing(&self, names: &[&str], condition: &str) -> String {
-        let columns = list(names.iter().enumerate(), |(index, name)| format!("b.c{index} AS {}", quote(name)));
+        let columns =
+            list(names.iter().enumerate(), |(index, name)| format!("b.c{index} AS {}", quote(name)));
         format!(
             "SELECT {ORDINAL} FROM (SELECT {columns}, b.{ORDINAL} FROM {} AS b) AS {} WHERE NOT ({condition})",
             self.batch(),
@@ -193,12 +210,15 @@ impl<'a> Plan<'a> {
         let drawn = self.target.generated();
         let cells = list(self.columns(), |index| {
             let cell = match drawn {
-                Some(drawn) if drawn == index && !batch.eq("b") => format!("coalesce(b.c{index}, {})", self.draw(index)),
+                Some(drawn) if drawn == index && !batch.eq("b") => {
+                    format!("coalesce(b.c{index}, {})", self.draw(index))
+                }
                 _ => format!("b.c{index}"),
             };
             traced(rows, index == 0, cell)
         });
-        let identity = self.columns().any(|index| self.target.described(index).is_some_and(|column| column.identity));
+        let identity =
+            self.columns().any(|index| self.target.described(index).is_some_and(|column| column.identity));
         let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
         let order = match rows {
             Rows::Sorted if self.target.operation.is_keyed() => {
@@ -220,7 +240,8 @@ impl<'a> Plan<'a> {
     /// An insert that leaves out rows which break any unique key, with the ordinals of the others. `key` are the places of the columns
     /// by which a row is known again.
     pub(crate) fn tolerant_insert(&self, key: &[usize]) -> String {
-        let keys = list(key.iter().enumerate(), |(place, &index)| format!("t.{} AS k{place}", self.name(index)));
+        let keys =
+            list(key.iter().enumerate(), |(place, &index)| format!("t.{} AS k{place}", self.name(index)));
         let equal = and(key.iter().enumerate(), |(place, index)| format!("w.k{place} = b.c{index}"));
         format!(
             "WITH b AS MATERIALIZED (SELECT * FROM {} AS b), \
@@ -247,11 +268,21 @@ impl<'a> Plan<'a> {
         let set = list(self.target.assigned().enumerate(), |(place, index)| {
             format!("{} = {}", self.name(index), traced(rows, place == 0, format!("b.c{index}")))
         });
-        format!("UPDATE {} AS t SET {set} FROM {} AS b WHERE {}", self.table(), self.sorted(rows), self.key_equal())
+        format!(
+            "UPDATE {} AS t SET {set} FROM {} AS b WHERE {}",
+            self.table(),
+            self.sorted(rows),
+            self.key_equal()
+        )
     }
 
     fn delete(&self) -> String {
-        format!("DELETE FROM {} AS t USING {} AS b WHERE {}", self.table(), self.sorted(Rows::Sorted), self.key_equal())
+        format!(
+            "DELETE FROM {} AS t USING {} AS b WHERE {}",
+            self.table(),
+            self.sorted(Rows::Sorted),
+            self.key_equal()
+        )
     }
 
     fn sorted(&self, rows: Rows) -> String {

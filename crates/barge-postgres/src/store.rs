@@ -105,7 +105,8 @@ impl Store for PostgresStore {
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let prepared = steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
+        let prepared =
+            steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
         let connection = self.pool.get().await?;
         let made = match Flight::of(&connection, token, &prepared) {
             Some(flight) => flight.fly(steps).await,
@@ -133,7 +134,9 @@ impl Store for PostgresStore {
         match self.try_look_up(&look_up).await {
             Err(error) if matches!(error.kind(), MissingColumn | MissingTable | Statement) => {
                 self.lookups.forget(look_up.table.name());
-                self.try_look_up(&look_up).await.map_err(|error| error.with_table(look_up.table.name().to_string()))
+                self.try_look_up(&look_up)
+                    .await
+                    .map_err(|error| error.with_table(look_up.table.name().to_string()))
             }
             found => found,
         }
@@ -240,7 +243,9 @@ impl<'a> Flight<'a> {
         if committed.is_some() {
             open.is_over();
         }
-        if let Some(Err(error)) = committed.take_if(|committed| committed.as_ref().is_err_and(leaves_commit_unknown)) {
+        if let Some(Err(error)) =
+            committed.take_if(|committed| committed.as_ref().is_err_and(leaves_commit_unknown))
+        {
             // The connection went while all was on its way. What the server said before decides: it had refused, or nobody knows.
             let refused = answers.into_iter().flatten().zip(steps).find_map(|(answer, step)| {
                 answer.err().filter(|error| error.code().is_some()).map(|error| of_step(error, step))

@@ -69,7 +69,12 @@ impl PostgresTransaction {
                 Ok(value)
             }
             Err(error) => {
-                if self.connection.run(&format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}")).await.is_err() {
+                if self
+                    .connection
+                    .run(&format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}"))
+                    .await
+                    .is_err()
+                {
                     self.state = State::Failed;
                 }
                 Err(error)
@@ -149,14 +154,15 @@ impl PostgresTransaction {
             .enumerate()
             .map(|(index, (_, pg_type))| format!("c{index} {}, ", pg_type.sql))
             .collect();
-        let sql = format!("CREATE TEMPORARY TABLE {name} ({}_ordinal bigint) ON COMMIT DROP", columns.concat());
+        let sql =
+            format!("CREATE TEMPORARY TABLE {name} ({}_ordinal bigint) ON COMMIT DROP", columns.concat());
         self.connection.run(&sql).await?;
-        let statement = self.connection.client().prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await;
+        let statement =
+            self.connection.client().prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await;
         let mut columns = batch.columns.clone();
         let ordinals = Int64Array::from_iter_values(0..batch.rows as i64);
         columns.push((Arc::new(ordinals), PgType { kind: Kind::Int8, sql: "bigint".into() }));
-        let mut sink =
-            copy_in(&self.connection, &statement.map_err(error_of)?, &columns, batch.rows).await?;
+        let mut sink = copy_in(&self.connection, &statement.map_err(error_of)?, &columns, batch.rows).await?;
         sink.as_mut().finish().await.map_err(error_of)?;
         Ok(name)
     }
@@ -191,7 +197,8 @@ impl PostgresTransaction {
             if !is_plain(target) {
                 // A trigger keeps them out, and would again.
                 let affected = (outcomes.len() - rest.len()) as u64;
-                let outcomes = outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unchanged)).collect();
+                let outcomes =
+                    outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unchanged)).collect();
                 return Ok(Applied { affected, outcomes: Some(outcomes), generated: None, statements });
             }
         }
@@ -235,7 +242,8 @@ pub(crate) fn of_step(error: Error, step: &Step) -> Error {
 impl Transaction for PostgresTransaction {
     async fn apply(&mut self, step: &Step) -> Result<Applied> {
         let mut prepared = Prepared::new(step, self.connection.without())?;
-        let applied = self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
+        let applied =
+            self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
         let applied = match applied {
             Err(error) if error.code() == Some(UNCLEAR) => {
                 self.whole(async |transaction| transaction.each_row(&prepared).await).await
@@ -263,7 +271,8 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn check_deferred_at_once(&mut self) -> Result<()> {
-        self.whole(async |transaction| transaction.connection.run("SET CONSTRAINTS ALL IMMEDIATE").await).await
+        self.whole(async |transaction| transaction.connection.run("SET CONSTRAINTS ALL IMMEDIATE").await)
+            .await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

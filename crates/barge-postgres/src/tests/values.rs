@@ -171,7 +171,7 @@ async fn values_have_the_text_that_the_server_gives_them() {
     let (single, single_array) = plain(Float32Array::from(singles));
     let days = (-719_162..2_932_896).step_by(1_001).collect::<Vec<i32>>();
     let (date, date_array) = plain(Date32Array::from(days));
-    let decimals = (0..2_000_u64).map(|number| (bits(number) as i64 as i128) * 1_000_003 >> (number % 60));
+    let decimals = (0..2_000_u64).map(|number| ((bits(number) as i64 as i128) * 1_000_003) >> (number % 60));
     let decimals = Decimal128Array::from_iter_values(decimals).with_precision_and_scale(38, 7).unwrap();
     let (decimal, decimal_array) = plain(decimals);
     for (name, field, array) in [

@@ -69,7 +69,10 @@ async fn what_is_wrong_with_an_address_is_said_without_the_password() {
         let error = refused(&url.replace("secret", "wrong")).await;
         assert!(error.kind() == ErrorKind::Permission && !error.is_retryable(), "{error:?}");
         let error = refused(&url.replace(":secret", "")).await;
-        assert!(error.kind() == ErrorKind::InvalidConfig && error.message().contains("password"), "{error:?}");
+        assert!(
+            error.kind() == ErrorKind::InvalidConfig && error.message().contains("password"),
+            "{error:?}"
+        );
     }
 }
 

@@ -15,7 +15,11 @@ use crate::support::{Fresh, words};
 
 /// Two tables with every kind of constraint, and rows in them.
 async fn tables() -> Fresh {
-    let fresh = Fresh::with(&["CREATE TABLE parents(id bigint PRIMARY KEY)", "INSERT INTO parents VALUES (0), (1), (2)"]).await;
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parents(id bigint PRIMARY KEY)",
+        "INSERT INTO parents VALUES (0), (1), (2)",
+    ])
+    .await;
     for name in ["searched", "one_by_one"] {
         fresh
             .run(&format!(
@@ -23,7 +27,11 @@ async fn tables() -> Fresh {
                  name text UNIQUE, n bigint NOT NULL CHECK (n >= 0))"
             ))
             .await;
-        fresh.run(&format!("INSERT INTO {name} SELECT i * 50, 0, 'there ' || i, 1 FROM generate_series(0, 40) AS i")).await;
+        fresh
+            .run(&format!(
+                "INSERT INTO {name} SELECT i * 50, 0, 'there ' || i, 1 FROM generate_series(0, 40) AS i"
+            ))
+            .await;
     }
     fresh
 }
@@ -32,7 +40,8 @@ async fn tables() -> Fresh {
 fn rows(random: &mut StdRng, rows: i64, bad_one_in: u32) -> RecordBatch {
     let mut ids: Vec<i64> = (0..rows).map(|id| id * 2 + 1).collect();
     let mut parents: Vec<Option<i64>> = (0..rows).map(|id| (id % 4 != 0).then_some(id % 3)).collect();
-    let mut names: Vec<Option<String>> = (0..rows).map(|id| (id % 5 != 0).then(|| format!("name {id}"))).collect();
+    let mut names: Vec<Option<String>> =
+        (0..rows).map(|id| (id % 5 != 0).then(|| format!("name {id}"))).collect();
     let mut numbers: Vec<i64> = vec![7; rows as usize];
     for row in 0..rows as usize {
         if !random.random_ratio(1, bad_one_in) {
@@ -47,7 +56,12 @@ fn rows(random: &mut StdRng, rows: i64, bad_one_in: u32) -> RecordBatch {
             _ => numbers[row] = -1,
         }
     }
-    let fields = [("id", DataType::Int64), ("parent", DataType::Int64), ("name", DataType::Utf8), ("n", DataType::Int64)];
+    let fields = [
+        ("id", DataType::Int64),
+        ("parent", DataType::Int64),
+        ("name", DataType::Utf8),
+        ("n", DataType::Int64),
+    ];
     let fields: Vec<Field> = fields.map(|(name, data_type)| Field::new(name, data_type, true)).into();
     RecordBatch::try_new(
         Arc::new(Schema::new(fields)),
@@ -94,8 +108,8 @@ async fn failing_rows_are_those_that_would_fail_one_by_one() {
     let fresh = tables().await;
     for seed in (0..16u64).filter(|seed| only.is_none_or(|only| only == *seed)) {
         let mut random = StdRng::seed_from_u64(seed);
-        let operation =
-            [Operation::Insert, Operation::Upsert, Operation::InsertIfAbsent, Operation::Update][seed as usize % 4];
+        let operation = [Operation::Insert, Operation::Upsert, Operation::InsertIfAbsent, Operation::Update]
+            [seed as usize % 4];
         let count = [70, 300, 1_200][random.random_range(0..3)];
         let bad_one_in = [3, 20, 200][random.random_range(0..3)];
         let batch = rows(&mut random, count, bad_one_in);
@@ -106,7 +120,8 @@ async fn failing_rows_are_those_that_would_fail_one_by_one() {
             assert_eq!(*left, right, "{what}, row {row}");
         }
         let constraints = |answers: &[Result<Outcome, Error>]| -> Vec<Option<String>> {
-            let constraint = |error: &Error| error.constraint().map(|name| name.replace("one_by_one", "searched"));
+            let constraint =
+                |error: &Error| error.constraint().map(|name| name.replace("one_by_one", "searched"));
             answers.iter().map(|answer| answer.as_ref().err().and_then(constraint)).collect()
         };
         for (row, (left, right)) in constraints(&left).into_iter().zip(constraints(&right)).enumerate() {

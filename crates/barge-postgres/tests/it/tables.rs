@@ -21,7 +21,10 @@ async fn every_operation(fresh: &Fresh, table: &str) {
         write(InsertIfAbsent, &[&[Some("3"), Some("x")], &[Some("4"), Some("d")]]).await,
         ["Unchanged", "Inserted"]
     );
-    assert_eq!(write(Update, &[&[Some("4"), Some("D")], &[Some("9"), Some("x")]]).await, ["Updated", "NotFound"]);
+    assert_eq!(
+        write(Update, &[&[Some("4"), Some("D")], &[Some("9"), Some("x")]]).await,
+        ["Updated", "NotFound"]
+    );
     assert_eq!(write(Delete, &[&[Some("1"), None], &[Some("8"), None]]).await, ["Deleted", "NotFound"]);
     assert_eq!(
         write(Insert, &[&[Some("2"), Some("again")], &[Some("5"), Some("e")]]).await,
@@ -77,7 +80,8 @@ async fn many_rows_go_by_copy_and_keep_identities_and_defaults() {
     let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
     let answers = fresh.write("things", Insert, &[], &[("name", Utf8)], &rows).await;
     assert!(words(&answers).iter().all(|word| word == "Inserted"));
-    let rows = fresh.rows("SELECT count(*), min(id), max(id), sum(n), count(DISTINCT name) FROM things").await;
+    let rows =
+        fresh.rows("SELECT count(*), min(id), max(id), sum(n), count(DISTINCT name) FROM things").await;
     assert_eq!(rows, ["1000|1|1000|7000|1000"]);
 }
 
@@ -100,18 +104,38 @@ async fn views_take_what_the_database_allows() {
         let write = async |operation, rows: &[&[Option<&str>]]| {
             words(&fresh.write(view, operation, &["id"], COLUMNS, rows).await)
         };
-        assert_eq!(write(Insert, &[&[Some("1"), Some("a")], &[Some("2"), Some("b")]]).await, ["Inserted"; 2], "{view}");
-        assert_eq!(write(Update, &[&[Some("2"), Some("B")], &[Some("9"), None]]).await, ["Updated", "NotFound"], "{view}");
-        assert_eq!(write(Insert, &[&[Some("1"), Some("x")], &[Some("3"), Some("c")]]).await, ["UniqueViolation", "Inserted"], "{view}");
-        assert_eq!(write(Delete, &[&[Some("1"), None], &[Some("9"), None]]).await, ["Deleted", "NotFound"], "{view}");
+        assert_eq!(
+            write(Insert, &[&[Some("1"), Some("a")], &[Some("2"), Some("b")]]).await,
+            ["Inserted"; 2],
+            "{view}"
+        );
+        assert_eq!(
+            write(Update, &[&[Some("2"), Some("B")], &[Some("9"), None]]).await,
+            ["Updated", "NotFound"],
+            "{view}"
+        );
+        assert_eq!(
+            write(Insert, &[&[Some("1"), Some("x")], &[Some("3"), Some("c")]]).await,
+            ["UniqueViolation", "Inserted"],
+            "{view}"
+        );
+        assert_eq!(
+            write(Delete, &[&[Some("1"), None], &[Some("9"), None]]).await,
+            ["Deleted", "NotFound"],
+            "{view}"
+        );
         assert_eq!(fresh.rows("SELECT id, name FROM base ORDER BY id").await, ["2|B", "3|c"], "{view}");
         // Only a unique key of the table itself can tell what an upsert is to do.
         assert_eq!(write(Upsert, &[&[Some("1"), Some("a")]]).await, ["InvalidConfig"], "{view}");
         fresh.run("DELETE FROM base").await;
     }
     let rows: [&[Option<&str>]; 2] = [&[Some("-1"), Some("x")], &[Some("1"), Some("a")]];
-    assert_eq!(words(&fresh.write("simple", Insert, &[], COLUMNS, &rows).await), ["CheckViolation", "Inserted"]);
-    let rows: [&[Option<&str>]; 3] = [&[Some("5"), Some("no")], &[Some("6"), Some("f")], &[Some("7"), Some("no")]];
+    assert_eq!(
+        words(&fresh.write("simple", Insert, &[], COLUMNS, &rows).await),
+        ["CheckViolation", "Inserted"]
+    );
+    let rows: [&[Option<&str>]; 3] =
+        [&[Some("5"), Some("no")], &[Some("6"), Some("f")], &[Some("7"), Some("no")]];
     let answers = fresh.write("joined", Insert, &[], COLUMNS, &rows).await;
     assert_eq!(words(&answers), ["Unchanged", "Inserted", "Unchanged"]);
 }
@@ -129,7 +153,10 @@ async fn rules_are_followed() {
     let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
     let answers = fresh.write("kept", Insert, &[], COLUMNS, &rows).await;
     assert!(answers.iter().all(Result::is_ok));
-    assert_eq!(fresh.rows("SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM seen)").await, ["500|500"]);
+    assert_eq!(
+        fresh.rows("SELECT (SELECT count(*) FROM kept), (SELECT count(*) FROM seen)").await,
+        ["500|500"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,8 +181,12 @@ async fn triggers_refuse_their_row_alone() {
     assert_eq!(words(&answers), ["Inserted", "CheckViolation", "Unchanged", "UniqueViolation", "Inserted"]);
     let refused = answers[1].as_ref().unwrap_err();
     assert!(refused.message().contains("no bad here") && refused.table() == Some("guarded"), "{refused:?}");
-    let rows: [&[Option<&str>]; 4] =
-        [&[Some("1"), Some("out")], &[Some("4"), Some("bad")], &[Some("9"), Some("x")], &[Some("1"), Some("A")]];
+    let rows: [&[Option<&str>]; 4] = [
+        &[Some("1"), Some("out")],
+        &[Some("4"), Some("bad")],
+        &[Some("9"), Some("x")],
+        &[Some("1"), Some("A")],
+    ];
     let answers = fresh.write("guarded", Update, &["id"], COLUMNS, &rows).await;
     assert_eq!(words(&answers), ["Unchanged", "CheckViolation", "NotFound", "Updated"]);
     assert_eq!(fresh.rows("SELECT id, name FROM guarded ORDER BY id").await, ["1|A", "4|d"]);
@@ -193,9 +224,10 @@ async fn exclusion_constraints_refuse_one_row() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_other_schemas_and_of_no_columns_in_common() {
-    let fresh = Fresh::with(&["CREATE SCHEMA app", "CREATE TABLE app.tasks(id bigint PRIMARY KEY, name text)"]).await;
+    let fresh =
+        Fresh::with(&["CREATE SCHEMA app", "CREATE TABLE app.tasks(id bigint PRIMARY KEY, name text)"]).await;
     let name = barge_core::TableName::in_schema("app", "tasks");
-    assert_eq!(fresh.db.tables().await.unwrap(), [name.clone()]);
+    assert_eq!(fresh.db.tables().await.unwrap(), std::slice::from_ref(&name));
     let described = fresh.db.describe(&name).await.unwrap();
     assert_eq!((described.name.clone(), &described.key[..]), (name, &["id".to_owned()][..]));
     let missing = fresh.db.describe(&"tasks".into()).await.unwrap_err();

@@ -32,7 +32,11 @@ async fn text_becomes_any_type_or_is_rejected_alone() {
         ("smallint", &["7", "32768", "x"], &["7", "InvalidValue", "InvalidValue"]),
         ("integer", &["-5", "2147483648"], &["-5", "InvalidValue"]),
         ("numeric(5,2)", &["1.50", "1.555", "12345.00"], &["1.50", "InvalidValue", "InvalidValue"]),
-        ("numeric", &["123456789012345678901234567890.123", "NaN", "abc"], &["123456789012345678901234567890.123", "NaN", "InvalidValue"]),
+        (
+            "numeric",
+            &["123456789012345678901234567890.123", "NaN", "abc"],
+            &["123456789012345678901234567890.123", "NaN", "InvalidValue"],
+        ),
         ("varchar(3)", &["abc", "abcd", "äöü"], &["abc", "InvalidValue", "äöü"]),
         ("char(3)", &["ab", "abcd"], &["ab", "InvalidValue"]),
         ("short", &["abc", "abcd"], &["abc", "InvalidValue"]),
