@@ -24,7 +24,7 @@ pub(crate) fn run(rounds: usize) {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
-    let csv = write_csv(directory.path());
+    let csv = write_csv(directory.path(), ROWS);
     println!("A CSV of {ROWS} rows into an empty table with an integer key, in a file.\n");
     println!("| sqlite3's journal | barge load | .import | ratio |\n|---|---|---|---|");
     for journal in ["delete", "wal"] {
@@ -50,17 +50,17 @@ pub(crate) fn run(rounds: usize) {
 }
 
 /// The release build of the program, beside this benchmark's own.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let own = std::env::current_exe().ok()?;
     let program = own.parent()?.join("barge");
     program.exists().then_some(program)
 }
 
-fn write_csv(directory: &Path) -> PathBuf {
+pub(crate) fn write_csv(directory: &Path, rows: usize) -> PathBuf {
     let path = directory.join("tasks.csv");
     let mut file = BufWriter::new(File::create(&path).unwrap());
     writeln!(file, "id,task_type,status,data,account,amount").unwrap();
-    for task in tasks(ROWS, false) {
+    for task in tasks(rows, false) {
         let data = task.data.replace('"', "\"\"");
         let (id, kind, status) = (task.id, task.task_type, task.status);
         writeln!(file, "{id},{kind},{status},\"{data}\",{},{:.2}", task.account, task.amount).unwrap();

@@ -10,9 +10,11 @@ mod commits;
 mod load;
 mod measure;
 mod own_cost;
+mod postgres;
 mod rows;
 mod sqlite;
 
+use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
@@ -42,11 +44,28 @@ enum Benchmark {
     Commits,
     /// `barge load` against `sqlite3 .import`, a million rows of CSV. Needs `cargo build --release` and the sqlite3 program.
     Load,
+    /// PostgreSQL: COPY, batches, updates, waiting tasks, bad rows, against psql, tokio-postgres and the Python peers of bench/peers.
+    Postgres {
+        /// Fewer rows.
+        #[arg(long)]
+        short: bool,
+        /// Only one part.
+        #[arg(long, value_parser = PossibleValuesParser::new(postgres::PARTS))]
+        only: Option<String>,
+        /// A server instead of one of the benchmark's own; its tables `tasks`, `filled` and `accounts` are dropped.
+        #[arg(long)]
+        url: Option<String>,
+    },
     /// All of them.
     All,
 }
 
 fn main() {
+    if std::env::var_os("TMPDIR").is_none() {
+        // The testkit's servers live in memory where nothing is said, and commits cost nothing there.
+        // SAFETY: no other thread runs yet that could read the environment.
+        unsafe { std::env::set_var("TMPDIR", std::env::temp_dir()) };
+    }
     let arguments = Arguments::parse();
     let rounds = arguments.rounds | 1;
     match arguments.benchmark {
@@ -54,11 +73,15 @@ fn main() {
         Benchmark::OwnCost => own_cost::run(rounds),
         Benchmark::Commits => commits::run(rounds),
         Benchmark::Load => load::run(rounds),
+        Benchmark::Postgres { short, only, url } => {
+            postgres::run(rounds, short, only.as_deref(), url.as_deref());
+        }
         Benchmark::All => {
             own_cost::run(rounds);
             sqlite::run(rounds, false, None);
             commits::run(rounds);
             load::run(rounds);
+            postgres::run(rounds, false, None, None);
         }
     }
 }

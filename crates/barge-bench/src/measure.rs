@@ -38,6 +38,84 @@ pub(crate) fn compare(
     }
 }
 
+/// Several that do the same, run in turn.
+pub(crate) struct Contest<'a> {
+    contenders: Vec<(String, Box<dyn FnMut() -> Run + 'a>)>,
+}
+
+/// What one run of a contender did.
+#[derive(Clone, Copy)]
+pub(crate) struct Run {
+    pub(crate) rows: usize,
+    /// The time that counts.
+    pub(crate) time: Duration,
+}
+
+impl<'a> Contest<'a> {
+    pub(crate) fn new() -> Self {
+        Contest { contenders: Vec::new() }
+    }
+
+    pub(crate) fn add(&mut self, name: impl Into<String>, run: impl FnMut() -> Run + 'a) {
+        self.contenders.push((name.into(), Box::new(run)));
+    }
+
+    /// Runs everyone once to warm up and then `rounds` times, each time beginning with another.
+    pub(crate) fn hold(mut self, rounds: usize) -> Results {
+        let count = self.contenders.len();
+        let mut row_times = vec![Vec::new(); count];
+        for round in 0..=rounds {
+            for place in 0..count {
+                let place = (place + round) % count;
+                let (_, run) = &mut self.contenders[place];
+                let Run { rows, time } = run();
+                if round > 0 {
+                    row_times[place].push(time.as_secs_f64() / rows as f64);
+                }
+            }
+        }
+        Results { names: self.contenders.into_iter().map(|(name, _)| name).collect(), row_times }
+    }
+}
+
+/// What a contest came to: for each contender, by place, the seconds a row of each round.
+pub(crate) struct Results {
+    names: Vec<String>,
+    row_times: Vec<Vec<f64>>,
+}
+
+impl Results {
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
+    /// The median of a contender's speed, readable.
+    pub(crate) fn rate(&self, place: usize) -> String {
+        rate(1, Duration::from_secs_f64(median(self.row_times[place].iter().copied())))
+    }
+
+    /// How many times as fast one is as another: the median of the rounds' ratios.
+    pub(crate) fn ratio(&self, one: usize, other: usize) -> f64 {
+        median(self.row_times[other].iter().zip(&self.row_times[one]).map(|(other, one)| other / one))
+    }
+
+    /// A Markdown table: everyone's speed, and how many times as fast the first `own` contenders are as each of the others.
+    pub(crate) fn print(&self, own: usize) {
+        let names: Vec<&str> = self.names().collect();
+        let against: String = names[..own].iter().map(|name| format!(" {name} against it |")).collect();
+        println!("| | rows/s |{against}\n|---|---|{}", "---|".repeat(own));
+        for (place, name) in names.iter().enumerate() {
+            let ratios: String = (0..own)
+                .map(|own| match own == place {
+                    true => " |".to_owned(),
+                    false => format!(" **{:.2}** |", self.ratio(own, place)),
+                })
+                .collect();
+            println!("| {name} | {} |{ratios}", self.rate(place));
+        }
+    }
+}
+
 pub(crate) fn median<T: PartialOrd + Copy>(values: impl Iterator<Item = T>) -> T {
     let mut values: Vec<T> = values.collect();
     values.sort_by(|a, b| a.partial_cmp(b).unwrap());
