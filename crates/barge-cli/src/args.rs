@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use barge::Operation;
 use barge::arrow::datatypes::{DataType, TimeUnit};
-use barge::{Operation, TableName};
 use barge_files::{CsvOptions, Format, ReadOptions};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -16,13 +16,15 @@ const LOAD_EXAMPLES: &str = "\
 Examples:
   barge load prices.csv --to sqlite:market.db --table prices --key date
       Creates the table where it is missing, with column types inferred from the file.
-  barge load day1.csv.gz day2.csv.gz --to sqlite:market.db --table prices --mode upsert
+  barge load day1.csv.gz day2.csv.gz --to postgres://me@db.example.com/market --table prices --mode upsert
       Adds new rows and updates those that are there, by the table's primary key.
   barge load orders.csv --to sqlite:shop.db --table orders --dead-letter rejected.jsonl
       Keeps rejected rows with their reasons.
   barge load rejected.jsonl --to sqlite:shop.db
       Loads them again, each into its table, once the cause is mended.
-  zcat events.jsonl.gz | barge load - --format jsonl --to sqlite:events.db --table events
+  zcat events.jsonl.gz | barge load - --format jsonl --to postgres:// --table audit.events
+      Loads standard input into this machine's PostgreSQL; what a URL leaves out comes from PGHOST and the like, and
+      passwords from PGPASSWORD or ~/.pgpass.
 
 Exit status:
   0    all rows are written
@@ -30,6 +32,11 @@ Exit status:
   2    the command line is wrong
   3    the load ran to its end, and some rows were rejected
   130  Ctrl-C or SIGTERM ended the load: what was read is written and reported; a second one ends at once";
+
+const DESCRIBE_EXAMPLES: &str = "\
+Examples:
+  barge describe sqlite:market.db prices
+  barge describe postgres://me@localhost/market audit.events";
 
 /// Moves rows between files and databases in batches.
 #[derive(Debug, Parser)]
@@ -50,20 +57,22 @@ pub(crate) enum Command {
     #[command(after_help = LOAD_EXAMPLES)]
     Load(Box<Load>),
     /// List the tables and views of a database
-    #[command(after_help = "Example:\n  barge tables sqlite:market.db")]
+    #[command(
+        after_help = "Examples:\n  barge tables sqlite:market.db\n  barge tables postgres://me@localhost/market"
+    )]
     Tables {
-        /// The database, for example sqlite:market.db
+        /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE
         url: String,
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
     /// Describe a table: columns, keys, foreign keys, triggers
-    #[command(after_help = "Example:\n  barge describe sqlite:market.db prices")]
+    #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe {
-        /// The database, for example sqlite:market.db
+        /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE
         url: String,
-        /// The table's name, taken as it is: a dot is part of it
+        /// The table's name. Where no table has this name as it is, a dot parts schema and table
         #[arg(value_parser = NonEmptyStringValueParser::new())]
         table: String,
         /// The schema the table lives in; on SQLite, an attached database [default: the database's own]
@@ -98,6 +107,11 @@ impl Mode {
             Mode::Upsert => Operation::Upsert,
             Mode::Update => Operation::Update,
         }
+    }
+
+    /// Whether the order of rows makes no difference to what is in the table at the end, but for rows that are rejected.
+    pub(crate) fn is_unordered(self) -> bool {
+        matches!(self, Mode::Append | Mode::Create)
     }
 
     pub(crate) fn as_str(self) -> &'static str {
@@ -142,10 +156,11 @@ pub(crate) struct Load {
     /// Zstandard. Columns are matched to the table's by name
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The database to load into, for example sqlite:market.db
+    /// The database to load into: sqlite:FILE or postgres://USER@HOST/DATABASE, with settings after a ?
     #[arg(long = "to", value_name = "URL")]
     pub(crate) url: String,
-    /// The table to load into; its name is taken as it is. Needed unless the file holds dead letters, which name theirs
+    /// The table to load into. Where no table has this name as it is, a dot parts schema and table; on SQLite, where there is such a
+    /// table. Needed unless the file holds dead letters, which name theirs
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) table: Option<String>,
     /// The schema the table lives in; on SQLite, an attached database [default: the database's own]
@@ -165,6 +180,10 @@ pub(crate) struct Load {
     /// The most bytes in one batch: a number, or one with KiB, MiB or GiB
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = bytes, help_heading = "Batches")]
     pub(crate) batch_bytes: usize,
+    /// PostgreSQL: over how many connections rows are written at a time. More than 1 is for append and create alone, and commits batches
+    /// in any order; of two rows of one key either may be the one that is rejected [default: the number of cores, from 2 to 4]
+    #[arg(long, value_name = "N", value_parser = connections, help_heading = "Batches")]
+    pub(crate) connections: Option<usize>,
 
     /// Append rejected rows to a file of JSON lines, with their reasons; `barge load` reads it back
     #[arg(long, value_name = "FILE", help_heading = "Rejected rows")]
@@ -267,14 +286,6 @@ impl Load {
     }
 }
 
-/// A table's name as the command line gives it.
-pub(crate) fn table_name(schema: Option<String>, table: String) -> TableName {
-    match schema {
-        Some(schema) => TableName::in_schema(schema, table),
-        None => TableName::new(table),
-    }
-}
-
 /// Names from comma-separated lists. In double quotes a comma is part of the name, and a quote is written twice.
 pub(crate) fn names(lists: &[String]) -> Result<Vec<String>, String> {
     let mut names = Vec::new();
@@ -325,6 +336,14 @@ fn rows(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(rows) if (1..=u32::MAX as usize).contains(&rows) => Ok(rows),
         _ => Err(format!("expected a number of rows, from 1 to {}", u32::MAX)),
+    }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    const MAX: usize = 64;
+    match text.parse() {
+        Ok(connections) if (1..=MAX).contains(&connections) => Ok(connections),
+        _ => Err(format!("expected a number of connections, from 1 to {MAX}")),
     }
 }
 

@@ -7,12 +7,13 @@ use barge_files::suggestion;
 use serde_json::{Value, json};
 
 use crate::output::{aligned, print, shown};
-use crate::url::open_to_look;
+use crate::table::Named;
+use crate::url::Url;
 use crate::{Status, Stop, is_missing_table};
 
 /// Lists tables and views.
 pub(crate) async fn tables(url: &str, as_json: bool) -> Result<Status, Stop> {
-    let database = open_to_look(url).await?;
+    let database = Url::parse(url)?.open_to_look().await?;
     let mut found = Vec::new();
     for name in database.tables().await? {
         // A table may go between the two questions.
@@ -42,11 +43,12 @@ pub(crate) async fn tables(url: &str, as_json: bool) -> Result<Status, Stop> {
 }
 
 /// Describes one table.
-pub(crate) async fn describe(url: &str, table: &TableName, as_json: bool) -> Result<Status, Stop> {
-    let database = open_to_look(url).await?;
-    let description = match database.describe(table).await {
+pub(crate) async fn describe(url: &str, table: Named, as_json: bool) -> Result<Status, Stop> {
+    let database = Url::parse(url)?.open_to_look().await?;
+    let table = table.find(&database).await?;
+    let description = match database.describe(&table).await {
         Err(error) if is_missing_table(&error) => {
-            return Err(with_suggestion(&database, table, error).await.into());
+            return Err(with_suggestion(&database, &table, error).await.into());
         }
         description => description?,
     };

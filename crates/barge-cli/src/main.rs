@@ -7,6 +7,7 @@ mod args;
 mod inspect;
 mod load;
 mod output;
+mod table;
 mod url;
 
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
 use args::{Arguments, Command};
+use table::Named;
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +81,7 @@ async fn run(command: Command) -> Result<Status, Stop> {
         Command::Load(load) => load::run(*load).await,
         Command::Tables { url, json } => inspect::tables(&url, json).await,
         Command::Describe { url, table, schema, json } => {
-            inspect::describe(&url, &args::table_name(schema, table), json).await
+            inspect::describe(&url, Named { schema, name: table }, json).await
         }
     }
 }
@@ -89,13 +91,21 @@ pub(crate) fn is_missing_table(error: &Error) -> bool {
     error.kind() == ErrorKind::MissingTable
 }
 
-/// Logs go to standard error where `BARGE_LOG`, or else `RUST_LOG`, asks for them.
+/// Logs go to standard error: what `BARGE_LOG`, or else `RUST_LOG`, asks for, and otherwise what the user has to know while it goes
+/// on, such as that a server doesn't answer and is waited for.
 fn start_logs() {
     let filter = ["BARGE_LOG", "RUST_LOG"].iter().find_map(|name| std::env::var(name).ok());
-    let Some(filter) = filter.filter(|filter| !filter.is_empty()) else { return };
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(filter))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr);
+    match filter.filter(|filter| !filter.is_empty()) {
+        Some(filter) => logs
+            .with_env_filter(EnvFilter::new(filter))
+            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+            .init(),
+        None => logs
+            .with_env_filter(EnvFilter::new("barge_core=warn,barge_postgres=warn"))
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .init(),
+    }
 }

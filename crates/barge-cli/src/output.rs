@@ -73,15 +73,30 @@ pub(crate) fn shown(name: &str) -> String {
     })
 }
 
-/// A URL without the password in it.
+/// A URL without the password in it, nor what may be a piece of one.
 pub(crate) fn without_password(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let Some((user, host)) = rest[..end].rsplit_once('@') else { return url.to_owned() };
-    match user.split_once(':') {
-        Some((user, _)) => format!("{scheme}://{user}:***@{host}{}", &rest[end..]),
-        None => url.to_owned(),
+    let (place, parameters) = rest.split_once('?').map_or((rest, None), |(place, rest)| (place, Some(rest)));
+    let end = place.find('/').unwrap_or(place.len());
+    let mut shown = match place[..end].rsplit_once('@') {
+        Some((login, host)) => match login.split_once(':') {
+            Some((user, _)) => format!("{scheme}://{user}:***@{host}{}", &place[end..]),
+            None => format!("{scheme}://{place}"),
+        },
+        None => format!("{scheme}://{place}"),
+    };
+    if let Some(parameters) = parameters {
+        let guarded = |parameter: &str| match parameter.split_once('=') {
+            // A name may be written with %.
+            Some((name, _)) if name.contains(['%', '@']) || name.contains("pass") => format!("{name}=***"),
+            Some((name, value)) if value.contains('@') => format!("{name}=***"),
+            Some(_) => parameter.to_owned(),
+            None => "***".to_owned(),
+        };
+        shown.push('?');
+        shown.push_str(&parameters.split('&').map(guarded).collect::<Vec<_>>().join("&"));
     }
+    shown
 }
 
 #[cfg(test)]
@@ -99,6 +114,11 @@ mod tests {
     fn passwords_stay_out_of_sight() {
         assert_eq!(without_password("postgres://me:p@ss@host/db?x=1"), "postgres://me:***@host/db?x=1");
         assert_eq!(without_password("postgres://me@host/db"), "postgres://me@host/db");
+        assert_eq!(
+            without_password("postgres://host?password=secret&host=/run&pa%73sword=x"),
+            "postgres://host?password=***&host=/run&pa%73sword=***"
+        );
+        assert_eq!(without_password("postgres://me:a?b&user=c@d"), "postgres://me:a?***&user=***");
         assert_eq!(without_password("sqlite:a@b:c.db"), "sqlite:a@b:c.db");
     }
 }

@@ -1,45 +1,106 @@
 //! Database URLs, as people type them.
 
 use barge::Database;
+use barge::postgres::PostgresOptions;
 use barge::sqlite::SqliteOptions;
 
 use crate::Stop;
 
-/// Stores that are meant to come, and are asked for already.
-const STORES_TO_COME: &[&str] = &["postgres", "postgresql", "duckdb"];
+/// What to write, in messages.
+const STORES: &str =
+    "there are sqlite, as in sqlite:tasks.db, and postgres, as in postgres://user@host/database";
 
-/// Opens a database of the command line, to write to it.
-pub(crate) async fn open(url: &str) -> Result<Database, Stop> {
-    check(url)?;
-    Ok(barge::open(url).await?)
+/// A store that is meant to come, and is asked for already.
+const STORE_TO_COME: &str = "duckdb";
+
+/// Connections beside those that write: one for questions about tables.
+const CONNECTIONS_BESIDE: usize = 1;
+
+/// A URL that a database can have.
+pub(crate) enum Url {
+    Sqlite(String),
+    /// The options, and whether the URL says how many connections there may be.
+    Postgres(Box<PostgresOptions>, Option<usize>),
 }
 
-/// Opens a database only to look into it: one that isn't there is not made.
-pub(crate) async fn open_to_look(url: &str) -> Result<Database, Stop> {
-    check(url)?;
-    Ok(barge::open(&untouched(url)).await?)
-}
-
-/// Refuses a URL that no database can have. What it says never repeats more than the scheme and a file's path: a password may stand
-/// in the rest.
-pub(crate) fn check(url: &str) -> Result<(), Stop> {
-    let usage = |message: String| Err(Stop::Usage(message));
-    match scheme(url) {
-        Some("sqlite") => match SqliteOptions::from_url(url) {
-            Ok(_) => Ok(()),
-            Err(error) => usage(error.message().to_owned()),
-        },
-        Some(scheme) if STORES_TO_COME.contains(&scheme) => {
-            usage(format!("{scheme}: this store isn't there yet; there is sqlite, as in sqlite:tasks.db"))
-        }
-        Some(scheme) => {
-            usage(format!("{scheme}: there is no such store; there is sqlite, as in sqlite:tasks.db"))
-        }
-        None if url.is_empty() => usage("the database's URL is empty: write it as in sqlite:tasks.db".into()),
-        None => {
-            usage(format!("{url} is a path, not a database's URL: write sqlite:{url} for an SQLite file"))
+impl Url {
+    /// Reads a URL; opens nothing.
+    ///
+    /// # Errors
+    /// `Usage` for one that no database can have. What it says never repeats more than the scheme and a file's path: a password may
+    /// stand in the rest.
+    pub(crate) fn parse(url: &str) -> Result<Self, Stop> {
+        let usage = |message: String| Err(Stop::Usage(message));
+        match scheme(url) {
+            Some("sqlite") => match SqliteOptions::from_url(url) {
+                Ok(_) => Ok(Url::Sqlite(url.to_owned())),
+                Err(error) => usage(error.message().to_owned()),
+            },
+            Some("postgres" | "postgresql") => match PostgresOptions::from_url(url) {
+                Ok(options) => Ok(Url::Postgres(Box::new(options), pool_size(url))),
+                Err(error) => usage(error.message().to_owned()),
+            },
+            Some(STORE_TO_COME) => usage(format!("{STORE_TO_COME}: this store isn't there yet; {STORES}")),
+            Some(scheme) => usage(format!("{scheme}: there is no such store; {STORES}")),
+            None if url.is_empty() => usage(format!("the database's URL is empty; {STORES}")),
+            None => {
+                usage(format!("{url} is a path, not a database's URL: write sqlite:{url} for an SQLite file"))
+            }
         }
     }
+
+    /// Over how many connections a load may write at a time, where so many are asked for.
+    ///
+    /// # Errors
+    /// `Usage` where the store has one only.
+    pub(crate) fn connections(&self, asked: Option<usize>) -> Result<usize, Stop> {
+        match (self, asked) {
+            (Url::Sqlite(_), None | Some(1)) => Ok(1),
+            (Url::Sqlite(_), Some(_)) => Err(Stop::Usage(
+                "--connections: SQLite has one writer at a time; leave the option out".into(),
+            )),
+            (Url::Postgres(..), Some(asked)) => Ok(asked),
+            (Url::Postgres(_, most), None) => {
+                Ok(default_connections().min(most.unwrap_or(usize::MAX)).max(1))
+            }
+        }
+    }
+
+    /// Opens the database, to write over so many connections.
+    pub(crate) async fn open(self, connections: usize) -> Result<Database, Stop> {
+        Ok(match self {
+            Url::Sqlite(url) => barge::open(&url).await?,
+            Url::Postgres(options, most) => {
+                let options = match most {
+                    Some(most) if most >= connections => *options,
+                    _ => options.pool_size(connections + CONNECTIONS_BESIDE),
+                };
+                Database::new(options.open().await?)
+            }
+        })
+    }
+
+    /// Opens the database only to look into it: one that isn't there is not made.
+    pub(crate) async fn open_to_look(self) -> Result<Database, Stop> {
+        Ok(match self {
+            Url::Sqlite(url) => barge::open(&untouched(&url)).await?,
+            Url::Postgres(options, _) => Database::new(options.open().await?),
+        })
+    }
+}
+
+/// The connections of a load where nothing else is said: as many as there are cores here, for the server is often on the same machine and seldom on
+/// a smaller one, but not so many that others would feel it.
+fn default_connections() -> usize {
+    const MAX: usize = 4;
+    std::thread::available_parallelism().map_or(1, usize::from).clamp(2, MAX)
+}
+
+/// The number of connections that a PostgreSQL URL allows, where it says one.
+fn pool_size(url: &str) -> Option<usize> {
+    let (_, parameters) = url.split_once('?')?;
+    let sizes = parameters.split('&').filter_map(|parameter| parameter.strip_prefix("pool_size="));
+    sizes.last()?.parse().ok()
 }
 
 /// The scheme of a URL. One letter before a colon is a drive.
@@ -67,25 +128,48 @@ mod tests {
     use super::*;
 
     fn message(url: &str) -> String {
-        match check(url) {
+        match Url::parse(url) {
             Err(Stop::Usage(message)) => message,
             Err(Stop::Failure(error)) => panic!("{url}: {error}"),
-            Ok(()) => String::new(),
+            Ok(_) => String::new(),
         }
     }
 
     #[test]
     fn a_url_that_cannot_be_is_refused_with_what_to_write() {
-        assert_eq!(message("sqlite:t.db"), "");
+        for url in ["sqlite:t.db", "postgres://", "postgresql://me:secret@host/db?sslmode=require"] {
+            assert_eq!(message(url), "");
+        }
         assert!(message("t.db").ends_with("write sqlite:t.db for an SQLite file"));
         assert!(message("/tmp/x.db").ends_with("write sqlite:/tmp/x.db for an SQLite file"));
         assert!(message("C:\\x.db").contains("sqlite:C:\\x.db"));
-        for url in ["postgres://me:secret@host/db", "postgresql://me:secret@host/db", "duckdb:x?key=secret"] {
-            let message = message(url);
-            assert!(message.contains("isn't there yet") && !message.contains("secret"), "{message}");
-        }
-        assert!(message("oracle://me:secret@host").starts_with("oracle: there is no such store"));
         assert!(message("sqlite:t.db?colour=red").contains("there is no parameter colour"));
+        for (url, expected) in [
+            ("duckdb:x?key=secret", "duckdb: this store isn't there yet; there are sqlite"),
+            ("oracle://me:secret@host", "oracle: there is no such store; there are sqlite"),
+            ("", "and postgres, as in postgres://user@host/database"),
+            ("postgres:me:secret@host", "it begins with postgres:// or postgresql://"),
+            ("postgres://me:secret@host/db?colour=red", "there is no parameter colour"),
+            ("postgres://host/db?colour=red&password=secret", "a parameter isn't known"),
+            ("postgres://me:sec/secret@host/db", "there is an @ after the host"),
+            ("postgres://me:secret@host:port/db", "port"),
+        ] {
+            let message = message(url);
+            assert!(message.contains(expected) && !message.contains("secret"), "{url}: {message}");
+        }
+    }
+
+    #[test]
+    fn connections_are_what_is_asked_for_or_what_the_url_allows() {
+        let connections = |url: &str, asked| {
+            let Ok(url) = Url::parse(url) else { panic!("{url}") };
+            url.connections(asked).map_err(|_| ())
+        };
+        assert_eq!(connections("sqlite:t.db", None), Ok(1));
+        assert_eq!(connections("sqlite:t.db", Some(2)), Err(()));
+        assert!((2..=4).contains(&connections("postgres://h/d", None).unwrap()));
+        assert_eq!(connections("postgres://h/d?pool_size=1&sslmode=disable", None), Ok(1));
+        assert_eq!(connections("postgres://h/d?pool_size=1", Some(3)), Ok(3));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A thread reads and parses files (`reader`); a short channel brings its chunks to one loop, which adds them to the writer and
 //! settles their receipts a few chunks later (`pipeline`). So reading runs beside writing, and what is in memory is bounded:
 //! the chunks in the channel, those whose receipts are open, and the writer's two batches. `plan` finds the table
-//! for rows, `replace` swaps all rows of one, `letters` keeps rejected rows, `progress` and `summary` tell.
+//! for rows, `replace` swaps all rows of one, `letters` keeps rejected rows, `progress` and `summary` tell. The writer's flushes run in `writing`.
 
 mod letters;
 mod pipeline;
@@ -12,6 +12,7 @@ mod progress;
 mod reader;
 mod replace;
 mod summary;
+mod writing;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,38 +22,62 @@ use barge::{Database, Error, ErrorKind, Result, WriterConfig};
 use barge_files::{ReadOptions, Source};
 
 use crate::args::{self, Load, Mode};
-use crate::{Status, Stop, output, url};
+use crate::table::Named;
+use crate::url::Url;
+use crate::{Status, Stop, output};
 use letters::Letters;
-use pipeline::Pipeline;
+use pipeline::{Pipeline, Sink};
 use plan::Planner;
 use progress::Progress;
 use summary::Summary;
+use writing::Writing;
+
+/// Chunks whose rows are with the writer beside those that are being written: one in its buffer, and one that is looked at meanwhile.
+const CHUNKS_BEHIND: usize = 2;
 
 /// Runs a load.
 pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     let key = args::names(&load.key).map_err(|error| Stop::Usage(format!("--key {error}")))?;
     let options = load.read_options().map_err(|error| Stop::Usage(format!("--columns {error}")))?;
-    let config = writer_config(&load);
+    let url = Url::parse(&load.url)?;
+    let connections = match load.mode.unwrap_or(Mode::Append) {
+        mode if mode.is_unordered() => url.connections(load.connections)?,
+        mode if load.connections.is_some_and(|connections| connections > 1) => {
+            return Err(Stop::Usage(format!(
+                "--connections: rows of --mode {} go in order, over one connection",
+                mode.as_str()
+            )));
+        }
+        _ => 1,
+    };
+    let config = writer_config(&load, connections);
     config.validate().and(options.validate()).map_err(|error| Stop::Usage(error.message().to_owned()))?;
     if matches!(load.mode, Some(Mode::Create | Mode::Replace)) && load.table.is_none() {
         return Err(Stop::Usage("--mode create and replace need --table".into()));
     }
-    url::check(&load.url)?;
     check_files(&load, &options)?;
     // Opened before anything is read: an unwritable path shows at once.
     let letters = load.dead_letter.as_deref().map(Letters::open).transpose()?;
 
     let started = Instant::now();
-    let database = url::open(&load.url).await?;
-    let table = load.table.clone().map(|table| args::table_name(load.schema.clone(), table));
+    let database = url.open(connections).await?;
+    let table = match load.table.clone() {
+        Some(name) => Some(Named { schema: load.schema.clone(), name }.find(&database).await?),
+        None => None,
+    };
     let mut planner = Planner::new(database.clone(), table, load.mode, key).await?;
     let options = planner.read_options(options);
     check_all_files(&load.files, &options, &mut planner)?;
 
     let progress = Arc::new(Progress::new(&load));
     let reader = reader::start(load.files.clone(), options, Arc::clone(&progress))?;
-    let writer = database.writer().config(config).try_start()?;
-    let pipeline = Pipeline::new(writer, &mut planner, letters, load.max_rejects, Arc::clone(&progress))?;
+    let writing = Arc::new(Writing::new()?);
+    let sink = Sink {
+        writer: writing.writer(&database, config)?,
+        writing: Arc::clone(&writing),
+        open_max: connections + CHUNKS_BEHIND,
+    };
+    let pipeline = Pipeline::new(sink, &mut planner, letters, load.max_rejects, Arc::clone(&progress))?;
     let ticker = progress.show(&load);
     let mut ended = pipeline.run(reader).await;
     ended.finish(planner.finish(ended.is_complete()).await, planner.is_replacing());
@@ -73,8 +98,8 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     }
 }
 
-fn writer_config(load: &Load) -> WriterConfig {
-    let mut config = WriterConfig::default();
+fn writer_config(load: &Load, connections: usize) -> WriterConfig {
+    let mut config = WriterConfig { unordered_flushes: connections, ..WriterConfig::default() };
     config.limits.max_rows = load.batch_rows;
     config.limits.max_bytes = load.batch_bytes;
     // The summary's own account is kept by the pipeline, which knows files and lines.

@@ -1,7 +1,8 @@
 //! Chunks in, batches out, and every row's fate noted.
 //!
 //! Chunks are added to the writer as they come. What became of a chunk's rows is looked at a few chunks later, when it is
-//! known without waiting; so the account is in the files' order, and at most [`CHUNKS_OPEN`] chunks are held for it.
+//! known without waiting; so the account is in the files' order, however many chunks are written at a time, and so many more chunks
+//! are held for it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use barge::arrow::array::RecordBatch;
 use barge::record::row_to_json;
-use barge::{BatchReceipt, Error, Operation, Outcome, Result, Statistics, Writer};
+use barge::{BatchReceipt, Error, ErrorKind, Operation, Outcome, Result, Statistics, Writer};
 use barge_files::{Chunk, LineNumbers, RejectedLine};
 use tokio::sync::mpsc::Receiver;
 use tokio::sync::watch;
@@ -19,16 +20,15 @@ use super::plan::{Planner, Route};
 use super::progress::Progress;
 use super::reader::Message;
 use super::too_many_rejected;
+use super::writing::{DRAIN_MAX, Writing};
 use crate::{Status, Stop};
 
-/// Chunks whose receipts are open. The writer holds two batches; a chunk behind those is answered.
-const CHUNKS_OPEN: usize = 3;
 /// Rejected rows that the summary tells of.
 pub(crate) const REJECTED_TOLD: usize = 10;
 
 /// A load while it runs.
 pub(crate) struct Pipeline<'a> {
-    writer: Writer,
+    sink: Sink,
     planner: &'a mut Planner,
     letters: Option<Letters>,
     max_rejects: Option<u64>,
@@ -37,6 +37,14 @@ pub(crate) struct Pipeline<'a> {
     open: VecDeque<Open>,
     file: File,
     ended: Ended,
+}
+
+/// What takes the rows.
+pub(crate) struct Sink {
+    pub(crate) writer: Writer,
+    pub(crate) writing: Arc<Writing>,
+    /// How many chunks may be with the writer.
+    pub(crate) open_max: usize,
 }
 
 /// The file being read.
@@ -146,7 +154,7 @@ impl Ended {
 impl<'a> Pipeline<'a> {
     /// A load to be run. From here on the first signal ends it gently.
     pub(crate) fn new(
-        writer: Writer,
+        sink: Sink,
         planner: &'a mut Planner,
         letters: Option<Letters>,
         max_rejects: Option<u64>,
@@ -154,8 +162,8 @@ impl<'a> Pipeline<'a> {
     ) -> Result<Self> {
         let file = File { name: "".into(), route: None };
         let (open, ended) = (VecDeque::new(), Ended::default());
-        let interrupted = interruption()?;
-        Ok(Pipeline { writer, planner, letters, max_rejects, progress, interrupted, open, file, ended })
+        let interrupted = interruption(Arc::clone(&sink.writing))?;
+        Ok(Pipeline { sink, planner, letters, max_rejects, progress, interrupted, open, file, ended })
     }
 
     /// Writes all that the reader brings, until it ends, fails, or a signal comes; then drains.
@@ -174,7 +182,7 @@ impl<'a> Pipeline<'a> {
                 }
             }
         }
-        match self.writer.close().await {
+        match self.sink.writer.close().await {
             Ok(report) => self.ended.statistics = report.statistics,
             Err(error) => self.stop(error.into()),
         }
@@ -213,7 +221,7 @@ impl<'a> Pipeline<'a> {
                 }
                 Some(Message::Chunk(chunk)) => {
                     self.take(*chunk).await?;
-                    self.settle(CHUNKS_OPEN).await?;
+                    self.settle(self.sink.open_max).await?;
                 }
                 Some(Message::Failed(stop)) => return Err(stop),
                 None => {
@@ -245,7 +253,7 @@ impl<'a> Pipeline<'a> {
             return kept.map_err(Stop::from).and_then(|()| self.check_rejected());
         };
         let Chunk { batch, lines, .. } = chunk;
-        match self.writer.add_batch(&route.table, route.operation, &batch).await {
+        match self.sink.writer.add_batch(&route.table, route.operation, &batch).await {
             Ok(receipt) => {
                 self.open.push_back(Open { route, receipt, batch, lines, rejected, file });
                 Ok(())
@@ -253,7 +261,7 @@ impl<'a> Pipeline<'a> {
             Err(error) => {
                 rejected.into_iter().for_each(|told| self.ended.tell(told));
                 self.keep_rows(&route, &file, &batch, &lines, &error);
-                Err(error.context("the load stopped").into())
+                Err(self.ended_by(error).into())
             }
         }
     }
@@ -355,9 +363,30 @@ impl<'a> Pipeline<'a> {
             kept = kept.and_then(|()| letters.flush());
         }
         match failure {
-            Some(error) => Err(error.context("the load stopped").into()),
+            Some(error) => {
+                let is_retryable = error.is_retryable();
+                let ended = self.ended_by(error);
+                if is_retryable {
+                    // It was tried again for long enough, and what is behind it would be, too.
+                    self.sink.writing.give_up();
+                }
+                Err(ended.into())
+            }
             None => Ok(kept?),
         }
+    }
+
+    /// What ends the load, where rows fail that are not to blame.
+    fn ended_by(&mut self, error: Error) -> Error {
+        if !self.sink.writing.is_given_up() {
+            return error.context("the load stopped");
+        }
+        self.ended.interrupted |= self.interrupted.has_changed().unwrap_or(false);
+        let seconds = DRAIN_MAX.as_secs();
+        let message = format!(
+            "what was read could not be written within {seconds} s of the signal; rows under way then may be there or not"
+        );
+        Error::new(ErrorKind::Timeout, message)
     }
 
     fn check_rejected(&self) -> Result<(), Stop> {
@@ -385,16 +414,17 @@ fn first_told(file: &Arc<str>, rejected: &[RejectedLine]) -> Vec<Told> {
 /// A row's error under the name that the user knows the table by, without the row's place in its batch: the line says more.
 fn named(error: &Error, route: &Route) -> Error {
     // Rows that wait to replace others are in a table whose name means nothing to the user.
+    let known = |text: &str| text.replace(route.table.name().name(), route.name.name());
     let message = match route.table.name() == &route.name {
         true => error.message().to_owned(),
-        false => error.message().replace(route.table.name().name(), route.name.name()),
+        false => known(error.message()),
     };
     let mut own = Error::new(error.kind(), message).with_table(route.name.to_string());
     if let Some(column) = error.column() {
         own = own.with_column(column);
     }
     if let Some(constraint) = error.constraint() {
-        own = own.with_constraint(constraint);
+        own = own.with_constraint(known(constraint));
     }
     if let Some(code) = error.code() {
         own = own.with_code(code);
@@ -402,8 +432,8 @@ fn named(error: &Error, route: &Route) -> Error {
     own.with_source(error.clone())
 }
 
-/// Tells of the first Ctrl-C or SIGTERM. The second one ends the program at once.
-fn interruption() -> Result<watch::Receiver<()>> {
+/// Tells of the first Ctrl-C or SIGTERM, and gives up writing some time after it. The second one ends the program at once.
+fn interruption(writing: Arc<Writing>) -> Result<watch::Receiver<()>> {
     let mut signals =
         Signals::new().map_err(|error| Error::from(error).context("signals can't be waited for"))?;
     let (sender, receiver) = watch::channel(());
@@ -411,7 +441,10 @@ fn interruption() -> Result<watch::Receiver<()>> {
         signals.next().await;
         crate::output::complain("stopping: what was read is being written; Ctrl-C again ends at once");
         sender.send_replace(());
-        signals.next().await;
+        if tokio::time::timeout(DRAIN_MAX, signals.next()).await.is_err() {
+            writing.give_up();
+            signals.next().await;
+        }
         std::process::exit(Status::Interrupted as i32);
     });
     Ok(receiver)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use barge::arrow::datatypes::{Field, Schema, SchemaRef};
 use barge::store::{Description, Target};
-use barge::{Database, Error, ErrorKind, Operation, Result, Table, TableName};
+use barge::{Database, Dialect, Error, ErrorKind, Operation, Result, Table, TableName};
 use barge_files::{DeadLetter, ReadOptions, Source, suggestion};
 
 use super::reader::holds_letters;
@@ -117,7 +117,7 @@ impl Planner {
         let description = self.known.get(&table).cloned().flatten();
         let (name, schema) = (source.name(), source.schema());
         if description.is_none() {
-            check_spellings(name, source.header_line(), schema)?;
+            self.check_spellings(name, source.header_line(), schema)?;
         }
         self.route_to(name, &table, schema, self.operation(None)?, description.as_ref())?;
         if description.is_none() || self.is_replacing() {
@@ -157,7 +157,7 @@ impl Planner {
         }
         let description = self.describe(&name).await?;
         if description.is_none() {
-            check_spellings(file, header_line, schema)?;
+            self.check_spellings(file, header_line, schema)?;
         }
         let route = self.route_to(file, &name, schema, operation, description.as_ref())?;
         if self.is_replacing() {
@@ -318,6 +318,25 @@ impl Planner {
         Ok(described)
     }
 
+    /// Columns of a new table must differ in more than case where the database compares names without regard to it.
+    fn check_spellings(&self, file: &str, header_line: Option<u64>, schema: &Schema) -> Result<()> {
+        if self.database.store().dialect() == Dialect::Postgres {
+            return Ok(());
+        }
+        let mut seen: HashMap<String, &str> = HashMap::new();
+        for name in schema.fields().iter().map(|field| field.name()) {
+            if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
+                let line = header_line.map(|line| format!(", line {line}")).unwrap_or_default();
+                let message = format!(
+                    "{file}{line}: the columns {other} and {name} differ in nothing but case, which one table can't have: \
+                     rename one"
+                );
+                return Err(Error::new(ErrorKind::InvalidConfig, message));
+            }
+        }
+        Ok(())
+    }
+
     async fn missing_table(&self, table: &TableName) -> Error {
         let tables = self.database.tables().await.unwrap_or_default();
         let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
@@ -337,22 +356,6 @@ fn table_of(letter: &DeadLetter) -> TableName {
         Some(schema) => TableName::in_schema(Arc::clone(schema), Arc::clone(&letter.table)),
         None => TableName::new(Arc::clone(&letter.table)),
     }
-}
-
-/// Columns of a new table must differ in more than case: databases compare names without regard to it.
-fn check_spellings(file: &str, header_line: Option<u64>, schema: &Schema) -> Result<()> {
-    let mut seen: HashMap<String, &str> = HashMap::new();
-    for name in schema.fields().iter().map(|field| field.name()) {
-        if let Some(other) = seen.insert(name.to_ascii_lowercase(), name) {
-            let line = header_line.map(|line| format!(", line {line}")).unwrap_or_default();
-            let message = format!(
-                "{file}{line}: the columns {other} and {name} differ in nothing but case, which one table can't have: \
-                 rename one"
-            );
-            return Err(Error::new(ErrorKind::InvalidConfig, message));
-        }
-    }
-    Ok(())
 }
 
 /// Every column of the file must be one of the table, and each only once.

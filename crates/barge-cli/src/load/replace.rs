@@ -2,15 +2,22 @@
 //!
 //! The new rows gather in a table beside the old one, batch by batch, each row checked. One transaction at the end puts them in
 //! the old rows' place, so that a load which fails, is interrupted or rejects too much leaves the table as it was. The
-//! table itself stays, with its indexes, triggers and foreign keys; where there was none, the gathered one takes its name.
+//! table itself stays, with its indexes, triggers, foreign keys, views and grants; where there was none, the gathered one takes its name.
+//!
+//! On PostgreSQL, who reads meanwhile sees the old rows until the end, and who writes waits while the rows change places. They are
+//! deleted and inserted, and the table isn't emptied by TRUNCATE, which would make readers wait and show an empty table to those who
+//! began before. One statement does both, so that rows of other tables may refer to rows that go and come back. The table beside is
+//! a logged one: after a crash of the server an unlogged one would be empty, and the load would go on with the rows that follow.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use barge::record::quote;
-use barge::store::{Action, Description, TableKind};
-use barge::{Database, Dialect, Error, ErrorKind, Result, Sql, Table, TableName};
+use barge::store::{Action, Description, ForeignKey, TableKind};
+use barge::{Database, Dialect, Error, ErrorKind, Result, Table, TableName};
 
 use super::plan::Route;
+use crate::is_missing_table;
 
 /// The rows gathered for a table.
 pub(crate) struct Replacement {
@@ -35,11 +42,14 @@ impl Replacement {
     ) -> Result<Self> {
         let beside = beside(name);
         let existed = description.is_some();
-        database.execute(format!("DROP TABLE IF EXISTS {}", beside.quoted())).await?;
         let description = match description {
             Some(description) => {
                 check_replaceable(&description)?;
-                database.execute(creation_sql(&beside, &description, table, key)).await?;
+                let copy = Copy { beside: &beside, description: &description, table, key };
+                match database.store().dialect() {
+                    Dialect::Postgres => copy.make_like(database).await?,
+                    _ => copy.make_anew(database).await?,
+                }
                 description
             }
             None => {
@@ -71,45 +81,85 @@ impl Replacement {
 
     /// Puts the gathered rows in the old ones' place. Returns the number of columns where the table is new.
     pub(crate) async fn swap(self, database: &Database) -> Result<Option<usize>> {
-        let swapped = self.try_swap(database).await;
-        if let Err(error) = swapped {
-            let error =
-                error.context("the new rows can't take the old ones' place, and the table is as it was");
-            return match self.discard(database).await {
-                Ok(()) => Err(error),
-                Err(also) => Err(error.context(also)),
-            };
+        let made = (!self.existed).then_some(self.columns.len());
+        let Err(error) = self.try_swap(database).await else { return Ok(made) };
+        let error = error.context("the new rows can't take the old ones' place, and the table is as it was");
+        match self.discard(database).await {
+            // The connection was lost on COMMIT, and yet all was done.
+            Err(gone) if is_missing_table(&gone) => Ok(made),
+            Err(also) => Err(error.context(also)),
+            Ok(()) => Err(error),
         }
-        Ok((!self.existed).then_some(self.columns.len()))
     }
 
     async fn try_swap(&self, database: &Database) -> Result<()> {
-        let (name, beside) = (self.name.quoted(), self.beside.quoted());
-        let mut tx = database.begin().await?;
-        if !self.existed {
-            tx.execute(format!("ALTER TABLE {beside} RENAME TO {}", quote(self.name.name()))).await?;
-            return tx.commit().await;
+        let statements = &self.swap_sql(database.store().dialect());
+        let swapped = database.retry(|mut tx| async move {
+            for statement in statements {
+                tx.execute(statement.as_str()).await?;
+            }
+            tx.writes(self.name.clone());
+            Ok((tx, ()))
+        });
+        swapped.await?;
+        if let (false, Dialect::Postgres) = (self.existed, database.store().dialect()) {
+            // The key's index is still named after the table beside. What it is called makes no difference to the rows.
+            if let Some(sql) = self.rename_key_sql() {
+                let _ = database.execute(sql).await;
+            }
         }
-        if database.store().dialect() == Dialect::Sqlite {
-            // Rows that others refer to may go and come back before the end.
-            tx.execute("PRAGMA defer_foreign_keys = ON").await?;
+        Ok(())
+    }
+
+    fn swap_sql(&self, dialect: Dialect) -> Vec<String> {
+        let (name, beside) = (self.name.quoted(), self.beside.quoted());
+        if !self.existed {
+            return vec![format!("ALTER TABLE {beside} RENAME TO {}", quote(self.name.name()))];
         }
         let columns: Vec<String> = self.columns.iter().map(|column| quote(column)).collect();
         let columns = columns.join(", ");
-        tx.execute(format!("DELETE FROM {name}")).await?;
-        tx.execute(Sql::new(format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {beside}")).on(
-            Dialect::Sqlite,
-            format!("INSERT OR ABORT INTO {name} ({columns}) SELECT {columns} FROM {beside}"),
-        ))
-        .await?;
-        tx.execute(format!("DROP TABLE {beside}")).await?;
-        tx.writes(self.name.clone());
-        tx.commit().await
+        let drop = format!("DROP TABLE {beside}");
+        match dialect {
+            Dialect::Postgres => vec![
+                format!("LOCK TABLE {name} IN SHARE ROW EXCLUSIVE MODE"),
+                // The condition is there to have all old rows gone before the first new one comes.
+                format!(
+                    "WITH gone AS (DELETE FROM {name} RETURNING 1) \
+                     INSERT INTO {name} ({columns}) OVERRIDING SYSTEM VALUE \
+                     SELECT {columns} FROM {beside} WHERE (SELECT count(*) FROM gone) >= 0"
+                ),
+                drop,
+            ],
+            _ => vec![
+                // Rows that others refer to may go and come back before the end.
+                "PRAGMA defer_foreign_keys = ON".to_owned(),
+                format!("DELETE FROM {name}"),
+                format!("INSERT OR ABORT INTO {name} ({columns}) SELECT {columns} FROM {beside}"),
+                drop,
+            ],
+        }
+    }
+
+    /// `…_pkey` is what PostgreSQL calls the key of a table.
+    fn rename_key_sql(&self) -> Option<String> {
+        let made = self.description.unique.first()?;
+        let name = format!("{}_pkey", self.name.name());
+        (name.len() <= NAME_MAX).then(|| {
+            format!(
+                "ALTER TABLE {} RENAME CONSTRAINT {} TO {}",
+                self.name.quoted(),
+                quote(&made.name),
+                quote(&name)
+            )
+        })
     }
 
     /// Throws the gathered rows away.
+    ///
+    /// # Errors
+    /// `MissingTable` where they are gone already; else what the database reports.
     pub(crate) async fn discard(&self, database: &Database) -> Result<()> {
-        let dropped = database.execute(format!("DROP TABLE IF EXISTS {}", self.beside.quoted())).await;
+        let dropped = database.execute(format!("DROP TABLE {}", self.beside.quoted())).await;
         let left = || format!("the table {} is left over and can be dropped", self.beside);
         dropped.map(drop).map_err(|error| error.context(left()))
     }
@@ -134,40 +184,107 @@ fn check_replaceable(description: &Description) -> Result<()> {
     }
 }
 
-/// The table's columns that the file has, as the database declares them, with the keys that rows must keep.
-fn creation_sql(beside: &TableName, description: &Description, table: &Table, key: &[String]) -> String {
-    let given = |name: &str| table.columns().iter().any(|column| column.name().eq_ignore_ascii_case(name));
-    let mut lines = Vec::new();
-    for column in description.columns.iter().filter(|column| given(&column.name)) {
-        let mut line = format!("{} {}", quote(&column.name), column.declared_type);
-        if let Some(collation) = &column.collation {
-            line.push_str(&format!(" COLLATE {}", quote(collation)));
-        }
-        if !column.nullable && !column.identity {
-            line.push_str(" NOT NULL");
-        }
-        lines.push(line);
-    }
-    let list = |names: &mut dyn Iterator<Item = &str>| names.map(quote).collect::<Vec<_>>().join(", ");
-    if !key.is_empty() {
-        lines.push(format!("PRIMARY KEY ({})", list(&mut key.iter().map(String::as_str))));
-    }
-    for unique in description.unique.iter().filter(|unique| !unique.partial) {
-        let names: Option<Vec<&str>> = unique.columns.iter().map(Option::as_deref).collect();
-        let is_key =
-            |names: &[&str]| names.len() == key.len() && key.iter().all(|column| unique.covers(column));
-        if let Some(names) = names.filter(|names| names.iter().all(|name| given(name)) && !is_key(names)) {
-            lines.push(format!("UNIQUE ({})", list(&mut names.into_iter())));
-        }
-    }
-    format!("CREATE TABLE {} (\n  {}\n)", beside.quoted(), lines.join(",\n  "))
+/// A table beside another: the columns that the file has, with the keys that rows must keep.
+struct Copy<'a> {
+    beside: &'a TableName,
+    description: &'a Description,
+    table: &'a Table,
+    key: &'a [String],
 }
 
+impl Copy<'_> {
+    fn has(&self, name: &str) -> bool {
+        self.table.columns().iter().any(|column| column.name().eq_ignore_ascii_case(name))
+    }
+
+    /// Makes the table from its description.
+    async fn make_anew(&self, database: &Database) -> Result<()> {
+        let mut lines = Vec::new();
+        for column in self.description.columns.iter().filter(|column| self.has(&column.name)) {
+            let mut line = format!("{} {}", quote(&column.name), column.declared_type);
+            if let Some(collation) = &column.collation {
+                line.push_str(&format!(" COLLATE {}", quote(collation)));
+            }
+            if !column.nullable && !column.identity {
+                line.push_str(" NOT NULL");
+            }
+            lines.push(line);
+        }
+        lines.extend(self.keys());
+        database
+            .execute(format!("CREATE TABLE {} (\n  {}\n)", self.beside.quoted(), lines.join(",\n  ")))
+            .await?;
+        Ok(())
+    }
+
+    /// Makes the table by PostgreSQL's LIKE, which keeps types, collations, NOT NULL and CHECK. Of the foreign keys, those to other
+    /// tables are checked with each row, too; those to the table itself can only be checked when all rows are there.
+    async fn make_like(&self, database: &Database) -> Result<()> {
+        let (beside, like) = (self.beside.quoted(), self.description.name.quoted());
+        let left_out = self.description.columns.iter().filter(|column| !self.has(&column.name));
+        let drops = left_out.map(|column| format!("DROP COLUMN {} CASCADE", quote(&column.name)));
+        let changes: Vec<String> = drops.chain(self.keys().map(|key| format!("ADD {key}"))).collect();
+        let mut statements = vec![format!("CREATE TABLE {beside} (LIKE {like} INCLUDING CONSTRAINTS)")];
+        if !changes.is_empty() {
+            statements.push(format!("ALTER TABLE {beside} {}", changes.join(", ")));
+        }
+        let statements = &statements;
+        let made = database.retry(|mut tx| async move {
+            for statement in statements {
+                tx.execute(statement.as_str()).await?;
+            }
+            Ok((tx, ()))
+        });
+        made.await?;
+        for key in self.description.foreign_keys.iter().filter(|key| self.is_checked(key)) {
+            let add = format!(
+                "ALTER TABLE {beside} ADD FOREIGN KEY ({}) REFERENCES {} ({})",
+                list(&key.columns),
+                key.parent.quoted(),
+                list(&key.parent_columns)
+            );
+            match database.execute(add).await {
+                // Who may not refer to the parent learns of rows without one at the end.
+                Err(error) if error.kind() != ErrorKind::Permission => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn is_checked(&self, key: &ForeignKey) -> bool {
+        key.parent != self.description.name && key.columns.iter().all(|column| self.has(column))
+    }
+
+    /// The primary key, and the unique keys of all rows.
+    fn keys(&self) -> impl Iterator<Item = String> {
+        let key = (!self.key.is_empty()).then(|| format!("PRIMARY KEY ({})", list(self.key)));
+        let unique = self.description.unique.iter().filter(|unique| !unique.partial).filter_map(|unique| {
+            let columns: Vec<String> = unique.columns.iter().cloned().collect::<Option<_>>()?;
+            let is_key =
+                columns.len() == self.key.len() && self.key.iter().all(|column| unique.covers(column));
+            let wanted = !is_key && columns.iter().all(|column| self.has(column));
+            wanted.then(|| format!("UNIQUE ({})", list(&columns)))
+        });
+        key.into_iter().chain(unique)
+    }
+}
+
+fn list(names: &[String]) -> String {
+    names.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+}
+
+/// The longest name, in bytes, that every store keeps whole.
+const NAME_MAX: usize = 63;
+
+/// The name of a table beside another, which no other load takes, on this machine or another.
 fn beside(name: &TableName) -> TableName {
-    let beside = format!("{}__barge_replace_{}", name.name(), std::process::id());
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let own = format!("__barge_replace_{:x}_{:x}", std::process::id(), now.as_nanos() as u64);
+    let kept = &name.name()[..name.name().floor_char_boundary(NAME_MAX.saturating_sub(own.len()))];
     match name.schema() {
-        Some(schema) => TableName::in_schema(schema, beside),
-        None => TableName::new(beside),
+        Some(schema) => TableName::in_schema(schema, format!("{kept}{own}")),
+        None => TableName::new(format!("{kept}{own}")),
     }
 }
 

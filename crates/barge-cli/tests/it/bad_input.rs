@@ -272,12 +272,12 @@ fn wrong_command_lines() {
         (&["load", "a.csv", "--to", "oracle:x", "--table", "t"], "oracle: there is no such store"),
         (&["load", "a.csv", "--to", "t.db", "--table", "t"], "write sqlite:t.db for an SQLite file"),
         (&["load", "a.csv", "--to", "/tmp/x.db", "--table", "t"], "write sqlite:/tmp/x.db"),
-        (
-            &["load", "a.csv", "--to", "postgres://me:secret@h/d", "--table", "t"],
-            "this store isn't there yet",
-        ),
         (&["load", "a.csv", "--to", "duckdb:x.db", "--table", "t"], "this store isn't there yet"),
         (&["load", "a.csv", "--to", "sqlite:test.db?colour=red", "--table", "t"], "colour"),
+        (
+            &[&["load", "a.csv", "--table", "t", "--connections", "2"][..], &to].concat(),
+            "SQLite has one writer at a time",
+        ),
         (&["tables", "oracle:x"], "oracle"),
         (&["describe", "sqlite:test.db", ""], "<TABLE>"),
         (&[&["load", "a.csv", "--table", "t", "--column-type", "id=colour"][..], &to].concat(), "colour"),

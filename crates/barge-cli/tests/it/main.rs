@@ -1,4 +1,5 @@
-//! The program itself, run on real files and real SQLite databases. Needs a directory for temporary files, and `sh` to send signals.
+//! The program itself, run on real files and real databases. Needs a directory for temporary files, `sh` to send signals, and
+//! PostgreSQL.
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 
@@ -9,6 +10,7 @@ mod formats;
 mod inspect;
 mod modes;
 mod names;
+mod postgres;
 mod running;
 
 use std::io::Write;
@@ -87,7 +89,10 @@ impl Place {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_barge"));
         command.args(arguments).current_dir(self.directory.path()).stdin(Stdio::null());
-        command.env_remove("BARGE_LOG").env_remove("RUST_LOG");
+        for name in std::env::vars().map(|(name, _)| name).filter(|name| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        command.env_remove("BARGE_LOG").env_remove("RUST_LOG").env("HOME", self.directory.path());
         command
     }
 

@@ -12,14 +12,14 @@ fn lines(ids: std::ops::Range<u32>) -> String {
     ids.map(|id| format!("{id},name {id}\n")).collect()
 }
 
-fn send(child: &Child, name: &str) {
+pub(crate) fn send(child: &Child, name: &str) {
     let status = Command::new("sh").args(["-c", &format!("kill -{name} {}", child.id())]).status().unwrap();
     assert!(status.success());
 }
 
 /// Waits until something is so. Long, because a machine may be busy; a test that gets there is not slow.
 #[track_caller]
-fn wait_until(mut so: impl FnMut() -> bool) {
+pub(crate) fn wait_until(mut so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !so() {
         assert!(Instant::now() < deadline, "it never came to be");

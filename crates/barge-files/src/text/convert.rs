@@ -16,7 +16,7 @@ use arrow::error::ArrowError;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::cells::{Cells, Tag, is_decodable};
+use super::cells::{Cells, Place, Tag, is_decodable};
 use super::kind::{Column, Kind};
 use super::parse::{self, Wrong};
 use super::{number, temporal};
@@ -304,34 +304,35 @@ impl Conversion<'_> {
         let (mut owners, mut offsets) = (Vec::new(), vec![0]);
         let mut nulls = NullBufferBuilder::new(self.rows.len());
         let mut list = 0;
-        let mut add = |items: &mut Cells, value: Option<&RawValue>, list: usize| {
-            items.push_json(value);
-            items.push_row(super::cells::Place { line: 0, row: 0, raw_start: 0, raw_bytes: 0 });
-            owners.push(list);
-        };
-        self.each(rejects, |value| {
+        let mut push = |value: Option<(Tag, &[u8])>| {
+            let before = items.rows();
             match value {
-                Some(bytes) => {
-                    let values: Vec<&RawValue> =
-                        serde_json::from_slice(bytes).map_err(|_| Wrong::Malformed)?;
-                    if !values.iter().all(|value| is_decodable(value)) {
-                        return Err(Wrong::Malformed);
-                    }
+                Some((tag, bytes)) => {
+                    let values = Items::parse(tag, bytes, &item.kind)?;
                     if let Some(expected) = length.filter(|&length| length as usize != values.len()) {
                         return Err(Wrong::Items { expected, found: values.len() });
                     }
-                    values.into_iter().for_each(|value| add(&mut items, Some(value), list));
+                    values.push_to(&mut items);
                     nulls.append_non_null();
                 }
                 None => {
-                    (0..length.unwrap_or(0)).for_each(|_| add(&mut items, None, list));
+                    (0..length.unwrap_or(0)).for_each(|_| push_item(&mut items, b"", Tag::Null));
                     nulls.append_null();
                 }
             }
+            owners.resize(owners.len() + items.rows() - before, list);
             offsets.push(items.rows() as i32);
             list += 1;
             Ok(())
-        });
+        };
+        for row in self.rows.clone() {
+            let (tag, _) = self.cells.get(row, self.index);
+            if let Err(wrong) = push(self.value(row).map(|bytes| (tag, bytes))) {
+                rejects.add(row - self.rows.start, self.index, wrong);
+                // A null is never wrong.
+                let _ = push(None);
+            }
+        }
         items.finish();
         let mut item_rejects = Rejects::new(items.rows());
         let conversion =
@@ -351,6 +352,63 @@ impl Conversion<'_> {
             }
         })
     }
+}
+
+/// A list's items as they are written.
+enum Items<'a> {
+    Json(Vec<&'a RawValue>),
+    /// Of PostgreSQL's way to write an array; the tag is that of those that are not NULL.
+    Literal(Vec<Option<Vec<u8>>>, Tag),
+}
+
+impl<'a> Items<'a> {
+    /// A JSON array, or text such as `{1,2,NULL}`. In JSON, what stands in braces and not in quotes is an object.
+    fn parse(tag: Tag, bytes: &'a [u8], kind: &Kind) -> Result<Self, Wrong> {
+        if tag != Tag::Nested && bytes.trim_ascii_start().starts_with(b"{") {
+            let values = parse::array_literal(bytes.trim_ascii()).ok_or(Wrong::Malformed)?;
+            if *kind != Kind::Json {
+                return Ok(Items::Literal(values, Tag::Quoted));
+            }
+            let is_json = |value: &Vec<u8>| serde_json::from_slice::<IgnoredAny>(value).is_ok();
+            return match values.iter().flatten().all(is_json) {
+                true => Ok(Items::Literal(values, Tag::Nested)),
+                false => Err(Wrong::Malformed),
+            };
+        }
+        let values: Vec<&RawValue> = serde_json::from_slice(bytes).map_err(|_| Wrong::Malformed)?;
+        if !values.iter().all(|value| is_decodable(value)) {
+            return Err(Wrong::Malformed);
+        }
+        Ok(Items::Json(values))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Items::Json(values) => values.len(),
+            Items::Literal(values, _) => values.len(),
+        }
+    }
+
+    fn push_to(self, items: &mut Cells) {
+        match self {
+            Items::Json(values) => values.into_iter().for_each(|value| {
+                items.push_json(Some(value));
+                items.push_row(NOWHERE);
+            }),
+            Items::Literal(values, tag) => values.into_iter().for_each(|value| match value {
+                Some(value) => push_item(items, &value, tag),
+                None => push_item(items, b"", Tag::Null),
+            }),
+        }
+    }
+}
+
+/// The place of an item, which is its list's.
+const NOWHERE: Place = Place { line: 0, row: 0, raw_start: 0, raw_bytes: 0 };
+
+fn push_item(items: &mut Cells, bytes: &[u8], tag: Tag) {
+    items.push(bytes, tag);
+    items.push_row(NOWHERE);
 }
 
 /// Parses a value; where that fails, without the white space around it.

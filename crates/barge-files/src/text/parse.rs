@@ -185,9 +185,107 @@ pub(super) fn uuid(bytes: &[u8]) -> Result<[u8; 16], Wrong> {
     Ok(value)
 }
 
+/// The items of an array as PostgreSQL writes one, `{1,NULL,"a, b"}`: one dimension, without bounds. White space around it is gone.
+pub(super) fn array_literal(bytes: &[u8]) -> Option<Vec<Option<Vec<u8>>>> {
+    let mut rest = bytes.strip_prefix(b"{")?.strip_suffix(b"}")?.trim_ascii_start();
+    let mut items = Vec::new();
+    if rest.is_empty() {
+        return Some(items);
+    }
+    loop {
+        let (item, after) = array_item(rest)?;
+        items.push(item);
+        rest = match after.trim_ascii_start() {
+            [] => return Some(items),
+            [b',', after @ ..] => after.trim_ascii_start(),
+            _ => return None,
+        };
+    }
+}
+
+/// The first of some items, and what follows it. A backslash takes the next byte as it is.
+fn array_item(text: &[u8]) -> Option<(Option<Vec<u8>>, &[u8])> {
+    let mut item = Vec::new();
+    if let Some(mut rest) = text.strip_prefix(b"\"") {
+        loop {
+            rest = match rest {
+                [b'"', after @ ..] => return Some((Some(item), after)),
+                [] | [b'\\'] => return None,
+                [b'\\', byte, after @ ..] | [byte, after @ ..] => {
+                    item.push(*byte);
+                    after
+                }
+            };
+        }
+    }
+    let (mut rest, mut escaped) = (text, 0);
+    loop {
+        rest = match rest {
+            [] | [b',', ..] => break,
+            [b'"' | b'{' | b'}', ..] => return None,
+            [b'\\', byte, after @ ..] => {
+                item.push(*byte);
+                escaped = item.len();
+                after
+            }
+            [b'\\'] => return None,
+            [byte, after @ ..] => {
+                item.push(*byte);
+                after
+            }
+        };
+    }
+    // White space that is not escaped ends with the item.
+    while item.len() > escaped && item.last().is_some_and(u8::is_ascii_whitespace) {
+        item.pop();
+    }
+    match item.len() {
+        0 => None,
+        _ if escaped == 0 && item.eq_ignore_ascii_case(b"null") => Some((None, rest)),
+        _ => Some((Some(item), rest)),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arrays_are_read_as_postgresql_writes_them() {
+        let items = |text: &str| {
+            let items = array_literal(text.as_bytes())?;
+            let shown =
+                |item: Option<Vec<u8>>| item.map_or("∅".into(), |item| String::from_utf8(item).unwrap());
+            Some(items.into_iter().map(shown).collect::<Vec<_>>())
+        };
+        for (text, expected) in [
+            ("{}", vec![]),
+            ("{ }", vec![]),
+            ("{1,2}", vec!["1", "2"]),
+            ("{ 1 , NULL,null }", vec!["1", "∅", "∅"]),
+            (r#"{"null",a b,"c, \"d\"","\\",""}"#, vec!["null", "a b", "c, \"d\"", "\\", ""]),
+            (r"{n\ull,\ x\ }", vec!["null", " x "]),
+        ] {
+            assert_eq!(items(text), Some(expected.into_iter().map(str::to_owned).collect()), "{text}");
+        }
+        for text in [
+            "",
+            "{",
+            "}",
+            "{1",
+            "1}",
+            "{1,}",
+            "{,}",
+            "{1,,2}",
+            "{{1},{2}}",
+            r#"{"a"b}"#,
+            r#"{a"b"}"#,
+            r#"{"a}"#,
+            r"{a\}",
+        ] {
+            assert_eq!(items(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn booleans() {
