@@ -99,8 +99,9 @@ fn default_connections() -> usize {
 /// The number of connections that a PostgreSQL URL allows, where it says one.
 fn pool_size(url: &str) -> Option<usize> {
     let (_, parameters) = url.split_once('?')?;
-    let sizes = parameters.split('&').filter_map(|parameter| parameter.strip_prefix("pool_size="));
-    sizes.last()?.parse().ok()
+    // Of two, the later one counts.
+    let size = parameters.rsplit('&').find_map(|parameter| parameter.strip_prefix("pool_size="));
+    size?.parse().ok()
 }
 
 /// The scheme of a URL. One letter before a colon is a drive.

@@ -186,6 +186,7 @@ impl<'a> Pipeline<'a> {
             Ok(report) => self.ended.statistics = report.statistics,
             Err(error) => self.stop(error.into()),
         }
+        self.sink.writing.is_over();
         self.ended.kept = self.letters.map(|letters| letters.kept());
         self.ended
     }

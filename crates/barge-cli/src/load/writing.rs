@@ -1,6 +1,6 @@
 //! Where flushes run: a runtime of their own, so that they can be given up while the program goes on to account for their rows.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use barge::{Database, Error, Result, Writer, WriterConfig};
@@ -12,8 +12,14 @@ pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(8);
 /// The writer's runtime.
 pub(crate) struct Writing {
     handle: Handle,
+    state: Mutex<State>,
+}
+
+struct State {
     /// `None` once it was given up.
-    runtime: Mutex<Option<Runtime>>,
+    runtime: Option<Runtime>,
+    /// Whether all is written, so that there is nothing to give up.
+    over: bool,
 }
 
 impl Writing {
@@ -24,7 +30,8 @@ impl Writing {
             .enable_all()
             .build()
             .map_err(|error| Error::from(error).context("the threads that write can't start"))?;
-        Ok(Writing { handle: runtime.handle().clone(), runtime: Mutex::new(Some(runtime)) })
+        let handle = runtime.handle().clone();
+        Ok(Writing { handle, state: Mutex::new(State { runtime: Some(runtime), over: false }) })
     }
 
     /// Starts a writer there.
@@ -35,19 +42,37 @@ impl Writing {
 
     /// Ends flushes that are under way or waiting: whether their rows were written isn't known then, and their receipts say so.
     pub(crate) fn give_up(&self) {
-        if let Some(runtime) = self.runtime.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            runtime.shutdown_background();
+        let mut state = self.state();
+        if !state.over {
+            state.end();
         }
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
-        self.runtime.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+        self.state().runtime.is_none()
+    }
+
+    /// Notes that every row is answered. Connections live on here, for what comes after.
+    pub(crate) fn is_over(&self) {
+        self.state().over = true;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Without waiting, which threads that run tasks must not.
+    fn end(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
 impl Drop for Writing {
     fn drop(&mut self) {
-        // A runtime that is dropped as it is would wait, which the one that runs this must not.
-        self.give_up();
+        self.state().end();
     }
 }

@@ -79,6 +79,8 @@ fn an_attached_database_is_a_schema() {
     place.write("a.csv", "id,name\n1,x\n");
     let url = "sqlite:test.db?attach.other=other.db";
     place.barge(&["load", "a.csv", "--to", url, "--schema", "other", "--table", "t", "--key", "id"]).ends(0);
+    let described = place.barge(&["describe", "sqlite:test.db?attach.other=other.db", "other.t"]).ends(0);
+    assert!(described.out.starts_with("table other.t\n"), "{described:?}");
     let connection = rusqlite::Connection::open(place.path("other.db")).unwrap();
     assert_eq!(connection.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0)).unwrap(), 1);
 
