@@ -1,11 +1,16 @@
 //! Tokens of flushes, so that a flush happens once.
 
+use std::collections::HashMap;
+use std::sync::Mutex;
+
 use barge_core::store::Token;
 use barge_core::{Error, ErrorKind, Result};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
+use uuid::Uuid;
 
 use crate::error::error_of;
-use crate::pool::Connection;
+use crate::pool::{Connection, Parameter, pipeline};
 
 /// The table of tokens: a row for each lane of each writer.
 pub(crate) const FLUSHES: &str = "barge_flushes";
@@ -21,20 +26,67 @@ const CLAIM: &str = "WITH claimed AS (\
 /// SQLSTATE of a division by zero.
 const CLAIMED_BEFORE: &str = "22012";
 
+/// SQLSTATE of a lock that was not to be had in time.
+const NOT_IN_TIME: &str = "55P03";
+
+/// The last token that each lane tried to claim, so that a second try is known for one.
+#[derive(Default)]
+pub(crate) struct Tries(Mutex<HashMap<(Uuid, u32), u64>>);
+
+/// Lanes remembered. With more of them, a second try may be taken for a first one.
+const LANES_KEPT: usize = 4_096;
+
+impl Tries {
+    /// Whether the token was tried before.
+    fn is_second(&self, token: &Token) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if last.len() >= LANES_KEPT {
+            last.clear();
+        }
+        last.insert((token.writer, token.lane), token.sequence) == Some(token.sequence)
+    }
+}
+
 impl Connection {
     /// Claims a token; false where a committed transaction claimed it before. Either way but `true`, the transaction is over.
+    ///
+    /// A first try never waits. A second one waits until the transaction of the first has ended; where the server has not noticed that
+    /// its client is gone, that may be long. So this wait ends after a second with `Busy`, to be tried again as long as retries go on.
     pub(crate) async fn claim(&self, token: &Token) -> Result<bool> {
         let writer = token.writer.to_string();
         let lane = i64::from(token.lane);
         // A sequence counts flushes from 1: it doesn't reach 2⁶³.
         let sequence = i64::try_from(token.sequence).unwrap_or(i64::MAX);
-        let parameters: [crate::pool::Parameter<'_>; 3] =
+        let parameters: [Parameter<'_>; 3] =
             [(&writer, Type::TEXT), (&lane, Type::INT8), (&sequence, Type::INT8)];
-        match self.query_raw(CLAIM, &parameters).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.code().is_some_and(|code| code.code() == CLAIMED_BEFORE) => Ok(false),
-            Err(error) => Err(error_of(error)),
+        let is_second = self.tries().is_second(token);
+        if is_second {
+            self.prepare_claim().await?;
         }
+        let claimed = match is_second {
+            true => self.claim_in_time(&parameters).await,
+            false => self.query_raw(CLAIM, &parameters).await,
+        };
+        let Err(error) = claimed else { return Ok(true) };
+        match error.code().map(|code| code.code()) {
+            Some(CLAIMED_BEFORE) => Ok(false),
+            Some(NOT_IN_TIME) if is_second => {
+                Err(error_of(error).context("waiting until an earlier try of the same flush, whose connection was lost, has ended on the server"))
+            }
+            _ => Err(error_of(error)),
+        }
+    }
+
+    /// Claims under a limit of its own for the wait. All is sent at once, so that other calls may be sent behind it.
+    async fn claim_in_time(&self, parameters: &[Parameter<'_>]) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let mut claimed = Ok(Vec::new());
+        pipeline(vec![
+            Box::pin(async { drop(self.run("SET LOCAL lock_timeout = '1s'").await) }),
+            Box::pin(async { claimed = self.query_raw(CLAIM, parameters).await }),
+            Box::pin(async { drop(self.run("SET LOCAL lock_timeout TO DEFAULT").await) }),
+        ])
+        .await;
+        claimed
     }
 
     /// Sees to it that the claim can be sent behind others without being prepared first.

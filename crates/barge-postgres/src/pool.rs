@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use barge_core::{Error, ErrorKind, Result};
@@ -13,6 +14,7 @@ use futures::future::join_all;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row, RowStream};
 
+use crate::claim::Tries;
 use crate::error::{closed, error_of, of_connecting};
 use crate::options::{PostgresOptions, Without};
 use crate::tls::Tls;
@@ -30,6 +32,7 @@ pub(crate) struct Pool {
     statement_cache: usize,
     without: Without,
     name: String,
+    tries: Arc<Tries>,
 }
 
 impl Pool {
@@ -54,6 +57,7 @@ impl Pool {
             statement_cache: options.statement_cache,
             without: options.without,
             name: options.name(),
+            tries: Arc::default(),
         })
     }
 
@@ -75,7 +79,12 @@ impl Pool {
                 if self.statement_cache > 0 && !keeps_statements {
                     client.statement_cache.clear();
                 }
-                Ok(Connection { client, keeps_statements: self.statement_cache > 0, without: self.without })
+                Ok(Connection {
+                    client,
+                    keeps_statements: self.statement_cache > 0,
+                    without: self.without,
+                    tries: Arc::clone(&self.tries),
+                })
             }
             Err(PoolError::Backend(error)) => Err(of_connecting(error, &self.name)),
             Err(PoolError::Closed) => Err(closed()),
@@ -130,6 +139,7 @@ pub(crate) struct Connection {
     client: Object,
     keeps_statements: bool,
     without: Without,
+    tries: Arc<Tries>,
 }
 
 /// Ends a connection whose query nobody reads any more; the server stops when it finds that it can send no further row. It is not asked to
@@ -145,6 +155,11 @@ impl Connection {
     /// What the server lacks.
     pub(crate) fn without(&self) -> Without {
         self.without
+    }
+
+    /// Which tokens were tried before, over any connection.
+    pub(crate) fn tries(&self) -> &Tries {
+        &self.tries
     }
 
     pub(crate) fn client(&self) -> &tokio_postgres::Client {

@@ -107,10 +107,13 @@ impl Store for PostgresStore {
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let prepared =
             steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
-        let connection = self.pool.get().await?;
-        let made = match Flight::of(&connection, token, &prepared) {
-            Some(flight) => flight.fly(steps).await,
-            None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
+        let made = {
+            // Given back before another one is asked for, which may be the same.
+            let connection = self.pool.get().await?;
+            match Flight::of(&connection, token, &prepared) {
+                Some(flight) => flight.fly(steps).await,
+                None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
+            }
         };
         match made {
             // The table of tokens isn't there yet.
@@ -250,9 +253,16 @@ impl<'a> Flight<'a> {
             let refused = answers.into_iter().flatten().zip(steps).find_map(|(answer, step)| {
                 answer.err().filter(|error| error.code().is_some()).map(|error| of_step(error, step))
             });
-            return Err(match (claimed, refused) {
-                (Some(Ok(false)), _) => return Ok(Sent::ClaimedBefore),
-                (_, Some(error)) => error.into(),
+            return Err(match (begun, claimed, refused) {
+                // The server ended the connection before it began: while it was idle, as a rule.
+                (Some(Err(ended)), ..)
+                    if ended.code().is_some() && ended.kind() == ErrorKind::ConnectionLost =>
+                {
+                    ended.into()
+                }
+                (_, Some(Ok(false)), _) => return Ok(Sent::ClaimedBefore),
+                (_, Some(Err(error)), _) if error.code().is_some() => error.into(),
+                (.., Some(error)) => error.into(),
                 _ => of_commit(error, self.foreseen()),
             });
         }

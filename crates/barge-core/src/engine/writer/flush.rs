@@ -92,9 +92,10 @@ pub(crate) async fn flush(
         if let Err(error) = attempts.next(error).await {
             let Some((cut_off, _)) = uncertain else { break (None, Some(error), None) };
             // What failed later says nothing of whether the rows were written.
-            tracing::debug!(%error, "finding out whether a commit happened");
-            let error =
-                cut_off.context("a commit was cut off, and whether it happened could not be found out");
+            let later = if attempts.retries > 0 { format!(" ({})", error.message()) } else { String::new() };
+            let error = cut_off.context(format_args!(
+                "a commit was cut off, and whether it happened could not be found out{later}"
+            ));
             break (None, Some(error.clone()), Some(error));
         }
     };
