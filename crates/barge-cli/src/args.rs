@@ -181,7 +181,7 @@ pub(crate) struct Load {
     #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = bytes, help_heading = "Batches")]
     pub(crate) batch_bytes: usize,
     /// PostgreSQL: over how many connections rows are written at a time. More than 1 is for append and create alone, and commits batches
-    /// in any order; of two rows of one key either may be the one that is rejected [default: the number of cores, from 2 to 4]
+    /// in any order; of two rows of one key either may be the one that is rejected [default: one more than there are cores, at most 4]
     #[arg(long, value_name = "N", value_parser = connections, help_heading = "Batches")]
     pub(crate) connections: Option<usize>,
 

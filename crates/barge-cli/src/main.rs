@@ -6,6 +6,7 @@
 mod args;
 mod inspect;
 mod load;
+mod logs;
 mod output;
 mod table;
 mod url;
@@ -14,7 +15,6 @@ use std::process::ExitCode;
 
 use barge::{Error, ErrorKind, Result};
 use clap::Parser;
-use tracing_subscriber::EnvFilter;
 
 use args::{Arguments, Command};
 use table::Named;
@@ -54,7 +54,7 @@ impl From<Error> for Stop {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    start_logs();
+    logs::start();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -89,23 +89,4 @@ async fn run(command: Command) -> Result<Status, Stop> {
 /// Whether a failure says that a table is not there.
 pub(crate) fn is_missing_table(error: &Error) -> bool {
     error.kind() == ErrorKind::MissingTable
-}
-
-/// Logs go to standard error: what `BARGE_LOG`, or else `RUST_LOG`, asks for, and otherwise what the user has to know while it goes
-/// on, such as that a server doesn't answer and is waited for.
-fn start_logs() {
-    let filter = ["BARGE_LOG", "RUST_LOG"].iter().find_map(|name| std::env::var(name).ok());
-    let logs = tracing_subscriber::fmt().with_writer(std::io::stderr);
-    match filter.filter(|filter| !filter.is_empty()) {
-        Some(filter) => logs
-            .with_env_filter(EnvFilter::new(filter))
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .init(),
-        None => logs
-            .with_env_filter(EnvFilter::new("barge_core=warn,barge_postgres=warn"))
-            .with_ansi(false)
-            .without_time()
-            .with_target(false)
-            .init(),
-    }
 }
