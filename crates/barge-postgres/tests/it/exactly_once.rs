@@ -293,6 +293,12 @@ impl Run {
         found
     }
 
+    fn errors(&self) -> Vec<&barge_core::Error> {
+        let lines = self.lines.values().filter_map(|answer| answer.as_ref().err());
+        let counters = self.counters.values().flatten().filter_map(|(_, _, answer)| answer.as_ref().err());
+        lines.chain(counters).chain(self.drawn.values().filter_map(|answer| answer.as_ref().err())).collect()
+    }
+
     fn check_account(&self) {
         let Run { work, report, .. } = self;
         let statistics = &report.statistics;
@@ -455,22 +461,22 @@ async fn faults_that_pass(range: Range<u64>, unordered: usize) {
 // Several tests, so that they run side by side.
 #[tokio::test]
 async fn no_row_is_lost_or_written_twice_in_seeds_from_0() {
-    faults_that_pass(0..80, 1).await;
+    faults_that_pass(0..60, 1).await;
 }
 
 #[tokio::test]
-async fn no_row_is_lost_or_written_twice_in_seeds_from_80() {
-    faults_that_pass(80..160, 1).await;
+async fn no_row_is_lost_or_written_twice_in_seeds_from_60() {
+    faults_that_pass(60..120, 1).await;
 }
 
 #[tokio::test]
-async fn no_row_is_lost_or_written_twice_in_seeds_from_160() {
-    faults_that_pass(160..240, 1).await;
+async fn no_row_is_lost_or_written_twice_in_seeds_from_120() {
+    faults_that_pass(120..180, 1).await;
 }
 
 #[tokio::test]
 async fn no_row_is_lost_or_written_twice_with_three_flushes_in_flight() {
-    faults_that_pass(240..320, 3).await;
+    faults_that_pass(180..240, 3).await;
 }
 
 /// Retries that are given up early, or not begun: what is answered is true all the same.
@@ -478,7 +484,7 @@ async fn no_row_is_lost_or_written_twice_with_three_flushes_in_flight() {
 async fn answers_are_true_where_retries_run_out() {
     let place = Place::new().await;
     let (mut failed, mut in_doubt) = (0, 0);
-    for seed in seeds(320..400) {
+    for seed in seeds(240..320) {
         let limit = Duration::from_millis(seed % 4 * 3);
         let retry = Retry { limit, ..patient() };
         let work = Work { retry, ..Work::from_seed(seed, 1 + 2 * (seed as usize % 2)) };
@@ -490,7 +496,7 @@ async fn answers_are_true_where_retries_run_out() {
             lose_connections(&place, &mut random, 6, &written)
         );
         run.check_answers(&place.side).await;
-        let errors: Vec<_> = run.lines.values().filter_map(|answer| answer.as_ref().err()).collect();
+        let errors = run.errors();
         failed += errors.iter().filter(|error| error.kind() == ErrorKind::ConnectionLost).count();
         in_doubt += errors.iter().filter(|error| is_in_doubt(error)).count();
         // After doubt, and only then, the writer takes nothing more.
@@ -531,7 +537,7 @@ async fn cut_at_every_message(flush: impl Fn(i64) -> Work) {
     for way in [Way::ToServer, Way::ToClient] {
         let messages = counts.of(way).messages;
         // A row that is searched for is asked after again and again: of answers some are enough.
-        let step = if way == Way::ToClient { (messages / 50).max(1) } else { 1 };
+        let step = if way == Way::ToClient { (messages / 25).max(1) } else { 1 };
         for message in (0..messages).step_by(step as usize) {
             retries += one_flush(&store, Some(FaultPoint::AfterMessages(way, message))).await.1;
         }
@@ -635,6 +641,34 @@ fn kill_after(server: &Arc<OwnPostgres>, time: Duration) -> tokio::task::JoinHan
         std::thread::sleep(time);
         server.start();
     })
+}
+
+/// The server refuses every third COMMIT: some over a failed serialization, some over a deadlock. A trigger on the table of tokens says so, for
+/// that one is in each of the writer's transactions.
+#[tokio::test]
+async fn a_commit_that_is_refused_for_another_try_is_tried_again() {
+    let place = Place::new().await;
+    let refuse = "
+        CREATE TABLE barge_flushes (writer uuid, lane bigint, sequence bigint NOT NULL, PRIMARY KEY (writer, lane));
+        CREATE SEQUENCE commits;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+        DECLARE place bigint := nextval('commits');
+        BEGIN
+            IF place % 6 = 2 THEN RAISE EXCEPTION 'refused' USING ERRCODE = '40001'; END IF;
+            IF place % 6 = 5 THEN RAISE EXCEPTION 'refused' USING ERRCODE = '40P01'; END IF;
+            RETURN NULL;
+        END $$;
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT OR UPDATE ON barge_flushes
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()";
+    place.side.batch_execute(refuse).await.unwrap();
+    for seed in seeds(412..436) {
+        let work = Work { atomic: false, ..Work::from_seed(seed, 1 + 2 * (seed as usize % 2)) };
+        let db = Database::over(place.store(work.statement_cache).await);
+        let run = run(&db, &work, async || ()).await;
+        run.check_all(&place.side).await;
+        let statistics = &run.report.statistics;
+        assert!(statistics.retries >= statistics.flushes / 4, "{work}: {statistics:?}");
+    }
 }
 
 #[tokio::test]

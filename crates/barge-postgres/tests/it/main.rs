@@ -8,6 +8,7 @@
 extern crate barge_core as barge;
 
 mod connections;
+mod contention;
 mod exactly_once;
 mod search;
 mod support;
