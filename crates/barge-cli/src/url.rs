@@ -91,7 +91,7 @@ impl Url {
 
 /// The connections of a load where nothing else is said: one for each core, for the server is seldom on a smaller machine, and one that waits
 /// for its commit meanwhile; but not so many that others would feel it. Measured on two cores with the server beside: one connection is as
-/// fast as `psql \copy`, two and three take two thirds of its time, four no less.
+/// fast as `psql \copy`, two and three take about three quarters of its time, and four no less.
 fn default_connections() -> usize {
     const MAX: usize = 4;
     std::thread::available_parallelism().map_or(1, usize::from).saturating_add(1).min(MAX)

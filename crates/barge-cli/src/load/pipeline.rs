@@ -368,8 +368,12 @@ impl<'a> Pipeline<'a> {
                 let is_retryable = error.is_retryable();
                 let ended = self.ended_by(error);
                 if is_retryable {
-                    // It was tried again for long enough, and what is behind it would be, too.
-                    self.sink.writing.give_up();
+                    // It was tried again for long enough. What goes beside it may end well, and what is behind it is not tried for as long.
+                    let writing = Arc::clone(&self.sink.writing);
+                    tokio::spawn(async move {
+                        tokio::time::sleep(DRAIN_MAX).await;
+                        writing.give_up();
+                    });
                 }
                 Err(ended.into())
             }

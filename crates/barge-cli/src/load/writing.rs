@@ -6,7 +6,7 @@ use std::time::Duration;
 use barge::{Database, Error, Result, Writer, WriterConfig};
 use tokio::runtime::{Handle, Runtime};
 
-/// How long a load that was interrupted goes on writing what it has read: a little less than service managers wait after SIGTERM.
+/// How long a load that is ended early goes on writing what it has read: a little less than service managers wait after SIGTERM.
 pub(crate) const DRAIN_MAX: Duration = Duration::from_secs(8);
 
 /// The writer's runtime.
