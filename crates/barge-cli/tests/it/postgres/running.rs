@@ -85,13 +85,14 @@ fn a_signal_while_the_server_is_gone_ends_the_load_with_its_account() {
     let place = Place::new();
     let (child, mut input) = begun(&place, &server.url(), &["--connections", "2"]);
     server.kill();
-    let _ = input.write_all(lines(5_000..9_000).as_bytes());
+    // Nobody reads on once the buffers are full. The pipe stays open until then.
+    let writer = std::thread::spawn(move || (input.write_all(lines(5_000..9_000).as_bytes()), input));
     std::thread::sleep(Duration::from_millis(500));
     send(&child, "INT");
     let asked = Instant::now();
     let run = Run::of(child.wait_with_output().unwrap()).ends(1);
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
-    drop(input);
+    drop(writer.join().unwrap());
     assert!(run.err.contains("could not be written within 8 s of the signal"), "{run:?}");
     let [read, written, rejected] = run.counts();
     let not_written = run.json()["rows_not_written"].as_u64().unwrap();
