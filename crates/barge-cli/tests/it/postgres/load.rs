@@ -1,5 +1,6 @@
 //! Every mode but replace, several connections, dead letters, the data sets.
 
+use barge_testkit::servers::{self, PoolMode};
 use serde_json::json;
 
 use super::Server;
@@ -289,4 +290,24 @@ fn any_name_works_for_tables_and_columns() {
         assert_eq!(server.rows(&format!("SELECT * FROM {quoted}")), ["1|2|3|4|5|6|7"], "{table}");
     }
     assert_eq!(server.count("students"), 1);
+}
+
+#[test]
+fn a_pooler_in_between_makes_no_difference() {
+    let server = Server::new();
+    let pooler = servers::pgbouncer(&servers::postgres(), PoolMode::Transaction);
+    let url = pooler.url(server.database.name());
+    let content: String = (0..6_000).map(|id| format!("{id},name {id}\n")).collect();
+    server.place.write("a.csv", format!("id,name\n{content}5,again\n"));
+    // More connections than the pooler has to give.
+    for more in [&["--connections", "5"][..], &["--mode", "replace"]] {
+        let more = [&["--key", "id", "--json", "--batch-rows", "400"], more].concat();
+        assert_eq!(server.barge(&server.arguments(&url, "a.csv", &more)).ends(3).counts(), [6_001, 6_000, 1]);
+        assert_eq!(server.count("t"), 6_000);
+    }
+    let run = server.barge(&server.arguments(&url, "a.csv", &["--mode", "upsert", "--json"])).ends(0);
+    assert_eq!(run.json()["rows_updated"], 6_001);
+    assert!(
+        server.barge(&["describe", &url, "t"]).ends(0).out.contains("id      bigint  no             key")
+    );
 }
