@@ -8,10 +8,10 @@ use futures::SinkExt;
 use tokio_postgres::{CopyInSink, Row, Statement};
 
 use crate::batch::Batch;
+use crate::connection::Connection;
 use crate::encode::{COPY_HEADER, COPY_TRAILER, copy_rows};
 use crate::error::error_of;
 use crate::options::Without;
-use crate::pool::Connection;
 use crate::statements::{Plan, Rows, Source};
 use crate::types::PgType;
 
@@ -94,6 +94,7 @@ impl<'a> Prepared<'a> {
 
     /// The text of its one statement.
     pub(crate) fn sql(&self, rows: Rows) -> String {
+        let rows = if self.batch.rows == 1 { Rows::Alone } else { rows };
         match self.way {
             Way::Drawn(place) => self.plan.insert_drawn(place, rows),
             Way::Ordinals => self.plan.write_with_outcomes(rows),
@@ -117,16 +118,16 @@ impl<'a> Prepared<'a> {
     }
 
     /// Sends the rows by COPY.
-    pub(crate) async fn copy(&self, connection: &Connection, statement: &Statement) -> Result<Applied> {
-        let mut sink = self.copy_data(connection, statement).await?;
-        Ok(self.counted(sink.as_mut().finish().await.map_err(error_of)?))
+    pub(crate) async fn copy(&self, connection: &Connection, statement: Statement) -> Result<Applied> {
+        let sink = self.copy_data(connection, statement).await?;
+        Ok(self.counted(connection.finish(sink).await?))
     }
 
     /// Sends all rows by COPY, but not their end.
     pub(crate) async fn copy_data(
         &self,
         connection: &Connection,
-        statement: &Statement,
+        statement: Statement,
     ) -> Result<std::pin::Pin<Box<CopyInSink<bytes::Bytes>>>> {
         let left_out = match self.way {
             Way::Copy(left_out) => left_out,
@@ -191,12 +192,11 @@ impl<'a> Prepared<'a> {
 /// Sends columns by COPY, but not their end. Dropped, the COPY fails and leaves nothing.
 pub(crate) async fn copy_in(
     connection: &Connection,
-    statement: &Statement,
+    statement: Statement,
     columns: &[(arrow::array::ArrayRef, PgType)],
     rows: usize,
 ) -> Result<std::pin::Pin<Box<CopyInSink<bytes::Bytes>>>> {
-    let sink = connection.client().copy_in(statement).await.map_err(error_of)?;
-    let mut sink = Box::pin(sink);
+    let mut sink = connection.copy_in(statement).await?;
     let mut buffer = BytesMut::with_capacity(MESSAGE_BYTES + (MESSAGE_BYTES >> 2));
     buffer.extend_from_slice(COPY_HEADER);
     let mut sent = 0;

@@ -7,9 +7,9 @@ use barge_core::Result;
 use barge_core::record::quote;
 use barge_core::store::ORDINAL;
 
+use crate::connection::Parameter;
 use crate::encode::ArrayParameter;
 use crate::fit::{Fitted, fit};
-use crate::pool::Parameter;
 use crate::types::{Kind, PgType};
 use postgres_types::Type;
 
@@ -132,8 +132,8 @@ fn selected(types: &[PgType], first: usize, name: impl Fn(usize) -> String) -> S
 /// A cell in its column's type. What travels as another type is cast.
 fn cell(index: usize, pg_type: &PgType) -> String {
     match travels_as_itself(pg_type) {
-        true => format!("u.c{index}"),
-        false => format!("u.c{index}::{}", pg_type.sql),
+        true => format!("u.c{index}{}", pg_type.collate()),
+        false => format!("u.c{index}::{}{}", pg_type.sql, pg_type.collate()),
     }
 }
 

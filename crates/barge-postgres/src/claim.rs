@@ -9,8 +9,8 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use crate::connection::{Connection, Parameter, pipeline};
 use crate::error::error_of;
-use crate::pool::{Connection, Parameter, pipeline};
 
 /// The table of tokens: a row for each lane of each writer.
 pub(crate) const FLUSHES: &str = "barge_flushes";
@@ -25,6 +25,9 @@ const CLAIM: &str = "WITH claimed AS (\
 
 /// SQLSTATE of a division by zero.
 const CLAIMED_BEFORE: &str = "22012";
+
+/// SQLSTATE of a table that isn't there.
+const MISSING: &str = "42P01";
 
 /// SQLSTATE of a lock that was not to be had in time.
 const NOT_IN_TIME: &str = "55P03";
@@ -73,6 +76,7 @@ impl Connection {
             Some(NOT_IN_TIME) if is_second => {
                 Err(error_of(error).context("waiting until an earlier try of the same flush, whose connection was lost, has ended on the server"))
             }
+            Some(MISSING) => Err(error_of(error).with_table(FLUSHES)),
             _ => Err(error_of(error)),
         }
     }
@@ -91,7 +95,11 @@ impl Connection {
 
     /// Sees to it that the claim can be sent behind others without being prepared first.
     pub(crate) async fn prepare_claim(&self) -> Result<()> {
-        self.prepare(CLAIM, &[Type::TEXT, Type::INT8, Type::INT8]).await
+        let prepared = self.prepare(CLAIM, &[Type::TEXT, Type::INT8, Type::INT8]).await;
+        prepared.map_err(|error| match error.kind() {
+            ErrorKind::MissingTable => error.with_table(FLUSHES),
+            _ => error,
+        })
     }
 
     /// Makes the table of tokens, outside any transaction.

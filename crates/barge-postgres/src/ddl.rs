@@ -62,7 +62,7 @@ impl PgType {
             let message = format!("PostgreSQL has no type for values of type {}", field.data_type());
             Error::new(ErrorKind::Unsupported, message)
         })?;
-        Ok(PgType { kind: Kind::parse(&sql), sql })
+        Ok(PgType::parse(&sql))
     }
 }
 

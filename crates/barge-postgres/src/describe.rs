@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio_postgres::types::Type;
 
 use crate::claim::FLUSHES;
-use crate::pool::Connection;
+use crate::connection::Connection;
 use crate::types::{Kind, PgType};
 
 /// What stands for row level security among the triggers: it keeps rows out, too.
@@ -128,12 +128,13 @@ fn describe_sql() -> String {
             pg_catalog.pg_get_expr(d.adbin, d.adrelid), t.typdefault) END,
         'generated', a.attgenerated,
         'identity', a.attidentity,
-        'collation', CASE WHEN a.attcollation <> t.typcollation THEN l.collname END,
+        'collation', CASE WHEN a.attcollation <> t.typcollation THEN quote_ident(ln.nspname) || '.' || quote_ident(l.collname) END,
         'deterministic', coalesce(l.collisdeterministic, true)) ORDER BY a.attnum), '[]')
         FROM pg_catalog.pg_attribute a
         JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         LEFT JOIN pg_catalog.pg_collation l ON l.oid = a.attcollation
+        LEFT JOIN pg_catalog.pg_namespace ln ON ln.oid = l.collnamespace
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped";
     // An index that is deferrable or not yet valid can't decide an upsert, no more than one over some rows.
     let unique = "SELECT coalesce(json_agg(json_build_object(
@@ -150,8 +151,9 @@ fn describe_sql() -> String {
     let referenced_by = keys_sql("confrelid", "conrelid", "confkey", "conkey");
     let triggers = "SELECT coalesce(json_agg(name ORDER BY name), '[]') FROM (
         SELECT tg.tgname AS name FROM pg_catalog.pg_trigger tg
-        WHERE tg.tgrelid = c.oid AND NOT tg.tgisinternal AND tg.tgenabled <> 'D'
-        UNION ALL
+        WHERE (tg.tgrelid = c.oid OR tg.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+        AND NOT tg.tgisinternal AND tg.tgenabled <> 'D'
+        UNION
         SELECT r.rulename FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'
     ) AS reactions";
     format!(

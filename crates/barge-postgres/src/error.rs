@@ -13,6 +13,37 @@ pub(crate) fn error_of(error: tokio_postgres::Error) -> Error {
     }
 }
 
+/// Whether an error says that the connection is of no more use, though it may be open: the server has become a standby, or a kept statement
+/// is not what it was.
+pub(crate) fn is_of_connection(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|failure| {
+        matches!(failure.code().code(), READ_ONLY | "42P05" | "26000") || is_stale_plan(failure)
+    })
+}
+
+/// SQLSTATE of a write in a transaction that only reads.
+pub(crate) const READ_ONLY: &str = "25006";
+
+/// A statement that was kept prepared gives other columns than when it was.
+fn is_stale_plan(failure: &DbError) -> bool {
+    failure.routine() == Some("RevalidateCachedQuery")
+}
+
+/// The kind of what the server said. Where the code leaves it open, the server's function that said it decides: its name is not translated.
+fn kind_of_failure(failure: &DbError) -> ErrorKind {
+    let kind = kind_of(failure.code());
+    match failure.routine() {
+        _ if is_stale_plan(failure) => ErrorKind::ConnectionLost,
+        // A policy refuses a row; without the privilege to write at all, another function would.
+        Some("ExecWithCheckOptions") => ErrorKind::CheckViolation,
+        // RAISE with a code of its own, in a trigger.
+        Some("exec_stmt_raise") if !kind.is_row() && !Error::new(kind, "").is_retryable() => {
+            ErrorKind::CheckViolation
+        }
+        _ => kind,
+    }
+}
+
 /// What the server said.
 fn of_failure(failure: &DbError) -> Error {
     let mut message = failure.message().to_owned();
@@ -20,7 +51,7 @@ fn of_failure(failure: &DbError) -> Error {
         message.push_str(": ");
         message.push_str(more.trim_end_matches('.'));
     }
-    let mut error = Error::new(kind_of(failure.code()), message).with_code(failure.code().code());
+    let mut error = Error::new(kind_of_failure(failure), message).with_code(failure.code().code());
     if let Some(constraint) = failure.constraint() {
         error = error.with_constraint(constraint);
     }
@@ -73,7 +104,7 @@ pub(crate) fn kind_of(code: &SqlState) -> ErrorKind {
         "23503" | "23001" => ForeignKeyViolation,
         "23502" => NotNullViolation,
         // A CHECK, a view's CHECK OPTION, and what a trigger raises.
-        "23514" | "44000" | "P0001" => CheckViolation,
+        "23514" | "44000" => CheckViolation,
         "42P01" | "3F000" => MissingTable,
         "42703" => MissingColumn,
         "42501" => Permission,
@@ -86,7 +117,10 @@ pub(crate) fn kind_of(code: &SqlState) -> ErrorKind {
         "53100" => DiskFull,
         "57P01" | "57P02" | "57P03" | "57P05" => ConnectionLost,
         "0A000" => Unsupported,
-        "26000" => Statement,
+        // Another client's statement of the same name, behind a pooler: the next connection may do.
+        "42P05" | "26000" => ConnectionLost,
+        // What PL/pgSQL itself raises in a trigger.
+        code if code.starts_with("P0") => CheckViolation,
         code if code.starts_with("22") => InvalidValue,
         code if code.starts_with("08") => ConnectionLost,
         code if code.starts_with("28") => Permission,

@@ -4,6 +4,7 @@ mod apply;
 mod batch;
 mod check;
 mod claim;
+mod connection;
 mod ddl;
 mod decode;
 mod describe;

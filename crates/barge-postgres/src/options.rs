@@ -36,6 +36,9 @@ const APPLICATION_NAME: &str = "barge";
 /// The port where nothing else is said.
 const PORT: u16 = 5432;
 
+/// After how long a silence of the server TCP asks whether it is still there.
+const SILENCE: Duration = Duration::from_secs(30);
+
 /// How to open a database.
 ///
 /// ```
@@ -114,6 +117,9 @@ impl PostgresOptions {
         let home = environment.get("HOME").map(PathBuf::from);
         let mut session = Config::new();
         session.application_name(APPLICATION_NAME);
+        // A network that drops everything in silence must not be waited for for hours: retries begin when a connection is lost.
+        session.keepalives_idle(SILENCE).keepalives_interval(SILENCE / 3).keepalives_retries(3);
+        session.tcp_user_timeout(SILENCE * 2);
         PostgresOptions {
             places,
             user: None,
@@ -174,10 +180,10 @@ impl PostgresOptions {
     /// | `channel_binding` | `disable`, `prefer` or `require`: whether a SCRAM log-in is tied to the TLS connection | `prefer` |
     /// | `load_balance_hosts` | `disable` or `random`: the order in which servers are tried | `disable` |
     /// | `keepalives` | 0 or 1: whether TCP asks after a silent server | 1 |
-    /// | `keepalives_idle` | the silence after which it asks, in seconds or as `500ms` | 2 hours |
-    /// | `keepalives_interval` | the time between two questions, in seconds or as `500ms` | the system's |
-    /// | `keepalives_count` | how many unanswered questions end a connection | the system's |
-    /// | `tcp_user_timeout` | how long sent data may stay unconfirmed, in milliseconds or as `30s`; Linux only | the system's |
+    /// | `keepalives_idle` | the silence after which it asks, in seconds or as `500ms` | 30 seconds |
+    /// | `keepalives_interval` | the time between two questions, in seconds or as `500ms` | 10 seconds |
+    /// | `keepalives_count` | how many unanswered questions end a connection | 3 |
+    /// | `tcp_user_timeout` | how long sent data may stay unconfirmed, in milliseconds or as `30s`; Linux only | 60 seconds |
     ///
     /// libpq's other parameters are refused.
     ///

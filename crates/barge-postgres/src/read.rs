@@ -13,9 +13,9 @@ use futures::{StreamExt, stream};
 use tokio_postgres::{Column, RowStream};
 
 use crate::batch::{Batch, named_relation, relation};
+use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::error::error_of;
-use crate::pool::{Connection, abandon};
 use crate::types::{Kind, PgType};
 
 /// Rows in a batch of a stream.
@@ -67,9 +67,11 @@ impl Reading {
 
     /// Runs it, and collects its rows.
     pub(crate) async fn collect(&self, connection: &Connection) -> Result<RecordBatch> {
+        let unanswered = connection.unanswered();
         let mut rows = self.start(connection).await?;
         let mut decoder = None;
         while self.read(&mut rows, &mut decoder, usize::MAX).await? {}
+        unanswered.came();
         self.take(connection, &mut decoder).await
     }
 
@@ -111,7 +113,7 @@ impl Reading {
             return Ok(RecordBatch::new_empty(wanted.clone()));
         }
         let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
-        let statement = connection.client().prepare_typed(&self.sql, &types).await.map_err(error_of)?;
+        let statement = connection.named(&self.sql, &types).await?;
         if statement.columns().is_empty() && self.must_read {
             let message = "the statement gives no rows: a query has to read";
             return Err(Error::new(ErrorKind::Statement, message));
@@ -143,10 +145,12 @@ impl Reading {
             let mut state = state?;
             match state.part().await {
                 Ok((part, true)) => Some((Ok(part), Some(state))),
-                ended => {
+                Ok((part, false)) => {
                     state.guard.finish();
-                    Some((ended.map(|(part, _)| part), None))
+                    Some((Ok(part), None))
                 }
+                // Rows that nobody will read may follow.
+                Err(error) => Some((Err(error), None)),
             }
         });
         RecordStream::of_parts(Box::pin(parts)).await
@@ -189,7 +193,7 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.take() {
-            abandon(connection);
+            connection.spoil();
         }
     }
 }

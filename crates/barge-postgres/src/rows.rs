@@ -17,8 +17,8 @@ use causes::ordinals;
 
 use crate::apply::{Prepared, Way, is_plain};
 use crate::batch::Batch;
+use crate::connection::{Call, pipeline};
 use crate::error::error_of;
-use crate::pool::{Call, pipeline};
 use crate::statements::{Rows, TRACE};
 use crate::transaction::PostgresTransaction;
 
@@ -28,6 +28,8 @@ const CHUNK_MIN: usize = 64;
 const CHUNK_PART: usize = 16;
 /// The most rows that go one by one without waiting for those before.
 const WINDOW: usize = 64;
+/// The most bytes in a chunk's arrays, which the server holds several times over.
+const CHUNK_BYTES: usize = 32 << 20;
 /// One row in so many fails: then they go one by one.
 const DENSE: usize = 8;
 
@@ -56,6 +58,8 @@ struct Search<'a> {
     answered: usize,
     found: usize,
     chunk: usize,
+    /// The most rows of which arrays are sent.
+    chunk_max: usize,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
     /// Whether rows without a parent, and rows that fail a CHECK, were looked for.
@@ -69,6 +73,7 @@ impl<'a> Search<'a> {
     fn new(step: &'a Step, prepared: Prepared<'a>) -> Self {
         let rows = step.batch.num_rows();
         let tolerant = tolerant_key(step);
+        let chunk_max = (CHUNK_BYTES / (prepared.batch.bytes() / rows.max(1)).max(1)).clamp(1, rows.max(1));
         Search {
             step,
             prepared,
@@ -78,6 +83,7 @@ impl<'a> Search<'a> {
             answered: 0,
             found: 0,
             chunk: if tolerant.is_some() { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) },
+            chunk_max,
             tolerant,
             orphans_known: false,
             checks_known: false,
@@ -98,6 +104,7 @@ impl<'a> Search<'a> {
     /// Answers every row.
     async fn run(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
         let numbers = self.numbers(transaction).await?;
+        self.chunk = self.chunk.min(self.chunk_max);
         let one_by_one = self.answers.len() <= CHUNK_MIN || self.step.target.rows_may_meet();
         // Ranges of rows to do, the first on top.
         let mut ranges = vec![(0, self.answers.len())];
@@ -116,7 +123,7 @@ impl<'a> Search<'a> {
                 continue;
             }
             let Err(error) = self.chunk(transaction, &rows).await? else {
-                self.chunk = (self.chunk * 2).min(self.answers.len());
+                self.chunk = (self.chunk * 2).min(self.chunk_max);
                 continue;
             };
             if let &[row] = &rows[..] {
@@ -145,7 +152,15 @@ impl<'a> Search<'a> {
             }
         }
         if self.traced == Some(true) {
-            transaction.connection().send(&format!("DROP SEQUENCE pg_temp.{TRACE}"));
+            // Where it may not be dropped it stays as long as the session.
+            transaction.mark("barge_trace");
+            let dropped = transaction.connection().run(&format!("DROP SEQUENCE pg_temp.{TRACE}")).await;
+            transaction.settle("barge_trace", dropped).await.or_else(|error| {
+                match transaction.is_open() {
+                    true => Ok(()),
+                    false => Err(error),
+                }
+            })?;
         }
         Ok(())
     }
@@ -180,11 +195,16 @@ impl<'a> Search<'a> {
         };
         match transaction.settle("barge_chunk", sent).await {
             Ok(()) => Ok(Ok(())),
+            // The user may insert, and not read what was inserted.
             Err(error)
-                if transaction.is_open() && (error.is_row() || error.kind() == ErrorKind::Unsupported) =>
+                if error.kind() == ErrorKind::Permission
+                    && self.tolerant.is_some()
+                    && transaction.is_open() =>
             {
+                self.tolerant = None;
                 Ok(Err(error))
             }
+            Err(error) if transaction.is_open() && may_be_a_rows(&error) => Ok(Err(error)),
             Err(error) => Err(error),
         }
     }
@@ -239,7 +259,7 @@ impl<'a> Search<'a> {
             transaction.mark("barge_alone");
             let sent = self.send(transaction, &[row], Rows::Sorted).await;
             match transaction.settle("barge_alone", sent).await {
-                Err(error) if error.is_row() && transaction.is_open() => self.reject(row, error),
+                Err(error) if may_be_a_rows(&error) && transaction.is_open() => self.reject(row, error),
                 sent => sent?,
             }
         }
@@ -297,7 +317,7 @@ impl<'a> Search<'a> {
                     self.answer(row, Ok(outcome.unwrap_or(Outcome::Unchanged)));
                 }
                 // The server is told to go back without waiting for it: a row that fails costs one round trip, no more.
-                Some(Err(error)) if error.is_row() && error.code().is_some() => {
+                Some(Err(error)) if may_be_a_rows(&error) && error.code().is_some() => {
                     transaction.connection().send("ROLLBACK TO barge_row; RELEASE barge_row");
                     self.reject(row, error);
                     return Ok(place);
@@ -320,7 +340,8 @@ impl<'a> Search<'a> {
             return *self.traced.insert(false);
         }
         transaction.mark("barge_trace");
-        let made = transaction.connection().run(&format!("CREATE TEMPORARY SEQUENCE {TRACE}")).await;
+        let made =
+            transaction.connection().run(&format!("CREATE TEMPORARY SEQUENCE IF NOT EXISTS {TRACE}")).await;
         let made = transaction.settle("barge_trace", made).await;
         if let Err(error) = &made {
             tracing::debug!(%error, "failing rows are searched for by halves");
@@ -375,6 +396,12 @@ fn tolerant_key(step: &Step) -> Option<Vec<usize>> {
         target.columns.iter().position(|column| column.name() == key).filter(|_| exact)
     };
     description.key.iter().map(place).collect::<Option<Vec<_>>>().filter(|_| possible)
+}
+
+/// Whether an error may be the fault of one row: a row that alone fails so is rejected.
+fn may_be_a_rows(error: &Error) -> bool {
+    use ErrorKind::{CheckViolation, Statement, Unsupported};
+    error.is_row() || matches!(error.kind(), CheckViolation | Statement | Unsupported)
 }
 
 /// Where a number first repeats within a range; its end where none does.

@@ -36,6 +36,8 @@ pub(crate) enum Source {
 pub(crate) enum Rows {
     /// In the batch's order, each told to a sequence, so that after a failure the sequence says which row it was.
     Traced,
+    /// There is one: it is known again whatever a trigger made of its key.
+    Alone,
     /// Sorted by key, so that writers of the same keys wait for each other instead of locking each other out.
     Sorted,
 }
@@ -121,7 +123,10 @@ impl<'a> Plan<'a> {
             Operation::Update => return format!("{} RETURNING b.{ORDINAL}, false", self.update(rows)),
             Operation::Delete => return format!("{} RETURNING b.{ORDINAL}, false", self.delete()),
         };
-        let equal = and(self.keys().enumerate(), |(place, index)| format!("w.k{place} = b.c{index}"));
+        let equal = match rows {
+            Rows::Alone => "true".to_owned(),
+            _ => and(self.keys().enumerate(), |(place, index)| format!("w.k{place} = b.c{index}")),
+        };
         format!(
             "WITH b AS MATERIALIZED (SELECT * FROM {} AS b), w AS ({written}) \
              SELECT b.{ORDINAL}, w.inserted FROM w JOIN b ON {equal}",
@@ -141,9 +146,10 @@ impl<'a> Plan<'a> {
             }),
             self.batch()
         );
+        let equal = if rows == Rows::Alone { "true".to_owned() } else { format!("w.k = b.c{drawn}") };
         format!(
             "WITH b AS MATERIALIZED ({batch}), w AS ({} RETURNING t.{key} AS k) \
-             SELECT b.{ORDINAL}, b.c{drawn}::int8, w.k IS NOT NULL FROM b LEFT JOIN w ON w.k = b.c{drawn}",
+             SELECT b.{ORDINAL}, coalesce(w.k, b.c{drawn})::int8, w.k IS NOT NULL FROM b LEFT JOIN w ON {equal}",
             self.insert_from("b", rows)
         )
     }
@@ -153,11 +159,10 @@ impl<'a> Plan<'a> {
         if let Some(default) = self.target.described(index).and_then(|column| column.default.as_deref()) {
             return format!("({default})");
         }
-        let text = |text: &str| format!("'{}'", text.replace('\'', "''"));
         format!(
             "nextval((SELECT pg_get_serial_sequence({}, {})::regclass))",
-            escaped(&text(&self.table())),
-            escaped(&text(self.target.columns[index].name()))
+            text(&self.table()),
+            text(self.target.columns[index].name())
         )
     }
 
@@ -195,9 +200,11 @@ impl<'a> Plan<'a> {
             format!("p.{} = b.c{index}", quote(name))
         });
         format!(
-            "SELECT b.{ORDINAL} FROM {} AS b WHERE {given} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {equal})",
+            "SELECT b.{ORDINAL} FROM {} AS b WHERE {given} AND NOT EXISTS (SELECT 1 FROM {} AS p WHERE {equal}) \
+             AND NOT pg_catalog.row_security_active({})",
             self.batch(),
-            foreign_key.parent.quoted()
+            foreign_key.parent.quoted(),
+            text(&foreign_key.parent.quoted())
         )
     }
 
@@ -287,7 +294,7 @@ impl<'a> Plan<'a> {
 
     fn sorted(&self, rows: Rows) -> String {
         match rows {
-            Rows::Traced => self.batch(),
+            Rows::Traced | Rows::Alone => self.batch(),
             Rows::Sorted => {
                 let keys = list(self.keys(), |index| format!("b.c{index}"));
                 format!("(SELECT * FROM {} AS b ORDER BY {keys})", self.batch())
@@ -310,18 +317,19 @@ fn traced(rows: Rows, first: bool, cell: String) -> String {
     }
 }
 
-/// A string literal whose backslashes, if any, are taken as they are whatever `standard_conforming_strings` says.
-fn escaped(literal: &str) -> String {
-    match literal.contains('\\') {
-        true => format!("E{}", literal.replace('\\', "\\\\")),
-        false => literal.to_owned(),
+/// A string literal. Backslashes, if any, are taken as they are whatever `standard_conforming_strings` says.
+fn text(text: &str) -> String {
+    let text = text.replace('\'', "''");
+    match text.contains('\\') {
+        true => format!("E'{}'", text.replace('\\', "\\\\")),
+        false => format!("'{text}'"),
     }
 }
 
-fn list<T>(items: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> String {
-    items.map(text).collect::<Vec<_>>().join(", ")
+fn list<T>(items: impl Iterator<Item = T>, name: impl Fn(T) -> String) -> String {
+    items.map(name).collect::<Vec<_>>().join(", ")
 }
 
-fn and<T>(items: impl Iterator<Item = T>, text: impl Fn(T) -> String) -> String {
-    items.map(text).collect::<Vec<_>>().join(" AND ")
+fn and<T>(items: impl Iterator<Item = T>, name: impl Fn(T) -> String) -> String {
+    items.map(name).collect::<Vec<_>>().join(" AND ")
 }

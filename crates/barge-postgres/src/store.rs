@@ -14,10 +14,12 @@ use tokio_postgres::Statement;
 use crate::apply::{Prepared, Way};
 use crate::batch::Batch;
 use crate::check::check;
+use crate::claim::FLUSHES;
+use crate::connection::{Call, Connection, answered, pipeline};
 use crate::ddl::create_table_sql;
 use crate::error::{error_of, leaves_commit_unknown};
 use crate::options::PostgresOptions;
-use crate::pool::{Call, Connection, Pool, pipeline};
+use crate::pool::Pool;
 use crate::read::{Lookups, Reading};
 use crate::statements::Rows;
 use crate::transaction::{PostgresTransaction, of_step};
@@ -48,6 +50,19 @@ impl PostgresStore {
         // Whether the server is there, and lets us in, is told now and not with the first row.
         drop(pool.get().await?);
         Ok(PostgresStore { pool, lookups: Arc::default() })
+    }
+
+    async fn try_transact(
+        &self,
+        token: Option<&Token>,
+        steps: &[Step],
+        prepared: &[Prepared<'_>],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        let connection = self.pool.get().await?;
+        match Dispatch::of(&connection, token, prepared) {
+            Some(dispatch) => dispatch.send(steps).await,
+            None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
+        }
     }
 
     /// A look-up whose table may have changed since it was described.
@@ -107,19 +122,11 @@ impl Store for PostgresStore {
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let prepared =
             steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
-        let made = {
-            // Given back before another one is asked for, which may be the same.
-            let connection = self.pool.get().await?;
-            match Flight::of(&connection, token, &prepared) {
-                Some(flight) => flight.fly(steps).await,
-                None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
-            }
-        };
-        match made {
+        match self.try_transact(token, steps, &prepared).await {
             // The table of tokens isn't there yet.
-            Err(CommitError::RolledBack(error)) if token.is_some() && lacks_flushes(&error) => {
+            Err(CommitError::RolledBack(error)) if lacks_flushes(&error) => {
                 self.pool.get().await?.create_flushes().await?;
-                self.transact(token, steps).await
+                self.try_transact(token, steps, &prepared).await
             }
             made => made,
         }
@@ -128,7 +135,7 @@ impl Store for PostgresStore {
     async fn query(&self, query: Query) -> Result<RecordStream> {
         let reading = Reading::query(&query)?;
         let connection = self.pool.get().await?;
-        connection.send("BEGIN READ ONLY");
+        connection.run("BEGIN READ ONLY").await?;
         reading.stream(connection, Some("COMMIT")).await
     }
 
@@ -158,7 +165,7 @@ impl fmt::Debug for PostgresStore {
 }
 
 fn lacks_flushes(error: &Error) -> bool {
-    error.kind() == ErrorKind::MissingTable && error.message().contains(crate::claim::FLUSHES)
+    error.kind() == ErrorKind::MissingTable && error.table() == Some(FLUSHES)
 }
 
 /// Steps one after the other, in a transaction that waits for each.
@@ -186,7 +193,7 @@ async fn in_turn(
 
 /// A transaction whose calls are sent without waiting in between: BEGIN, the claim and the statements together, then COMMIT. Where what the
 /// steps did is known beforehand, COMMIT goes with them.
-struct Flight<'a> {
+struct Dispatch<'a> {
     connection: &'a Connection,
     token: Option<&'a Token>,
     steps: &'a [Prepared<'a>],
@@ -194,15 +201,15 @@ struct Flight<'a> {
     copies: bool,
 }
 
-impl<'a> Flight<'a> {
+impl<'a> Dispatch<'a> {
     /// `None` where a step needs more than one statement, or one that depends on another's answer.
     fn of(connection: &'a Connection, token: Option<&'a Token>, steps: &'a [Prepared<'a>]) -> Option<Self> {
         let copies = matches!(steps, [only] if matches!(only.way, Way::Copy(_)) && only.is_foreseen());
         let possible = copies || steps.iter().all(Prepared::is_one_statement);
-        possible.then_some(Flight { connection, token, steps, copies })
+        possible.then_some(Dispatch { connection, token, steps, copies })
     }
 
-    async fn fly(&self, steps: &[Step]) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+    async fn send(&self, steps: &[Step]) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
         let mut open = Open(Some(self.connection));
         let sent = match self.copies {
             true => self.copy(steps, &mut open).await,
@@ -212,7 +219,7 @@ impl<'a> Flight<'a> {
             Sent::ClaimedBefore => Ok(None),
             Sent::Done(applied) => Ok(Some(applied)),
             Sent::Open(applied) => {
-                let committed = self.connection.client().batch_execute("COMMIT").await;
+                let committed = self.connection.run_raw("COMMIT").await;
                 open.is_over();
                 match committed {
                     Ok(()) => Ok(Some(applied)),
@@ -240,45 +247,59 @@ impl<'a> Flight<'a> {
         }
         if foreseen {
             calls.push(Box::pin(async {
-                committed = Some(self.connection.client().batch_execute("COMMIT").await);
+                committed = Some(self.connection.run_raw("COMMIT").await);
             }));
         }
         pipeline(calls).await;
         if committed.is_some() {
             open.is_over();
         }
+        let answers = answers.into_iter().zip(steps);
+        let answers: Vec<Result<Applied>> =
+            answers.map(|(answer, step)| answered(answer).map_err(|error| of_step(error, step))).collect();
         if let Some(Err(error)) =
             committed.take_if(|committed| committed.as_ref().is_err_and(leaves_commit_unknown))
         {
-            // The connection went while all was on its way. What the server said before decides: it had refused, or nobody knows.
-            let refused = answers.into_iter().flatten().zip(steps).find_map(|(answer, step)| {
-                answer.err().filter(|error| error.code().is_some()).map(|error| of_step(error, step))
-            });
-            return Err(match (begun, claimed, refused) {
-                // The server ended the connection before it began: while it was idle, as a rule.
-                (Some(Err(ended)), ..)
-                    if ended.code().is_some() && ended.kind() == ErrorKind::ConnectionLost =>
-                {
-                    ended.into()
-                }
-                (_, Some(Ok(false)), _) => return Ok(Sent::ClaimedBefore),
-                (_, Some(Err(error)), _) if error.code().is_some() => error.into(),
-                (.., Some(error)) => error.into(),
-                _ => of_commit(error, self.foreseen()),
+            return self.cut_off(error, answered(begun), answered(claimed), answers);
+        }
+        if let Err(error) = answered(begun) {
+            // What was sent behind a BEGIN that was refused committed by itself, each statement for its own.
+            let happened = claimed.is_some_and(|claimed| claimed.is_ok_and(|claimed| claimed))
+                || answers.iter().any(Result::is_ok);
+            return Err(match happened {
+                true => CommitError::Unknown { error, applied: self.foreseen() },
+                false => error.into(),
             });
         }
-        answered(begun)?;
         if !answered(claimed)? {
             return Ok(Sent::ClaimedBefore);
         }
-        let mut applied = Vec::with_capacity(steps.len());
-        for (answer, step) in answers.into_iter().zip(steps) {
-            applied.push(answered(answer).map_err(|error| of_step(error, step))?);
-        }
+        let applied = answers.into_iter().collect::<Result<Vec<_>>>()?;
         match committed {
             None => Ok(Sent::Open(applied)),
             Some(Ok(())) => Ok(Sent::Done(applied)),
             Some(Err(error)) => Err(of_commit(error, applied)),
+        }
+    }
+
+    /// The connection went while all was on its way. What the server said before decides: it had refused, or nobody knows.
+    fn cut_off(
+        &self,
+        error: tokio_postgres::Error,
+        begun: Result<()>,
+        claimed: Result<bool>,
+        answers: Vec<Result<Applied>>,
+    ) -> Result<Sent, CommitError<Vec<Applied>>> {
+        let said = |error: &Error| error.code().is_some();
+        match (begun, claimed) {
+            // The server ended the connection before it began: while it was idle, as a rule.
+            (Err(ended), _) if said(&ended) && ended.kind() == ErrorKind::ConnectionLost => Err(ended.into()),
+            (_, Ok(false)) => Ok(Sent::ClaimedBefore),
+            (_, Err(refused)) if said(&refused) => Err(refused.into()),
+            _ => match answers.into_iter().find_map(|answer| answer.err().filter(said)) {
+                Some(refused) => Err(refused.into()),
+                None => Err(of_commit(error, self.foreseen())),
+            },
         }
     }
 
@@ -296,7 +317,7 @@ impl<'a> Flight<'a> {
             Box::pin(async { begun = Some(self.connection.run("BEGIN").await) }),
             Box::pin(async { claimed = Some(self.claim().await) }),
             Box::pin(async {
-                statement = Some(self.connection.client().prepare(&sql).await.map_err(error_of));
+                statement = Some(self.connection.named(&sql, &[]).await);
             }),
         ];
         pipeline(calls).await;
@@ -305,12 +326,12 @@ impl<'a> Flight<'a> {
             return Ok(Sent::ClaimedBefore);
         }
         let statement = answered(statement).map_err(named)?;
-        let mut data = prepared.copy_data(self.connection, &statement).await.map_err(named)?;
+        let data = prepared.copy_data(self.connection, statement).await.map_err(named)?;
         let mut copied = None;
         let mut committed = None;
         let calls: Vec<Call<'_>> = vec![
-            Box::pin(async { copied = Some(data.as_mut().finish().await.map_err(error_of)) }),
-            Box::pin(async { committed = Some(self.connection.client().batch_execute("COMMIT").await) }),
+            Box::pin(async { copied = Some(self.connection.finish(data).await) }),
+            Box::pin(async { committed = Some(self.connection.run_raw("COMMIT").await) }),
         ];
         pipeline(calls).await;
         open.is_over();
@@ -367,10 +388,6 @@ enum Sent {
     Open(Vec<Applied>),
     /// COMMIT, too.
     Done(Vec<Applied>),
-}
-
-fn answered<T>(answer: Option<Result<T>>) -> Result<T> {
-    answer.unwrap_or_else(|| Err(Error::new(ErrorKind::ConnectionLost, "the call was not answered")))
 }
 
 fn of_commit(error: tokio_postgres::Error, applied: Vec<Applied>) -> CommitError<Vec<Applied>> {

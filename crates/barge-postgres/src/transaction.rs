@@ -12,11 +12,11 @@ use barge_core::{Error, ErrorKind, Result, Transaction};
 
 use crate::apply::{Prepared, Way, copy_in, is_plain};
 use crate::batch::Batch;
-use crate::error::{ended, error_of, leaves_commit_unknown};
-use crate::pool::Connection;
+use crate::connection::{Connection, pipeline};
+use crate::error::{READ_ONLY, ended, error_of, leaves_commit_unknown};
 use crate::read::{Lookups, Reading};
 use crate::statements::{Rows, Source};
-use crate::types::{Kind, PgType};
+use crate::types::PgType;
 
 /// The most rounds of an upsert that updates first and inserts then: each further one needs another process that inserted or deleted
 /// the row in between.
@@ -100,8 +100,8 @@ impl PostgresTransaction {
         let mut applied = match prepared.way {
             Way::Copy(left_out) => {
                 let sql = prepared.plan.copy(left_out);
-                let statement = self.connection.client().prepare(&sql).await.map_err(error_of)?;
-                prepared.copy(&self.connection, &statement).await?
+                let statement = self.connection.named(&sql, &[]).await?;
+                prepared.copy(&self.connection, statement).await?
             }
             Way::UpdateThenInsert => self.update_then_insert(prepared).await?,
             Way::Count | Way::Ordinals | Way::Drawn(_) => prepared.run(&self.connection, rows).await?,
@@ -121,6 +121,10 @@ impl PostgresTransaction {
             None => {
                 applied.outcomes = Some(vec![Outcome::Unchanged]);
                 Ok(())
+            }
+            // A trigger may have changed the key by which a row is known again.
+            Some(outcomes) if outcomes.contains(&Outcome::Unchanged) && prepared.batch.rows > 1 => {
+                Err(unclear())
             }
             Some(outcomes) if outcomes.contains(&Outcome::NotFound) => {
                 // A row that was not changed and is there was kept as it is.
@@ -152,18 +156,18 @@ impl PostgresTransaction {
             .columns
             .iter()
             .enumerate()
-            .map(|(index, (_, pg_type))| format!("c{index} {}, ", pg_type.sql))
+            .map(|(index, (_, pg_type))| format!("c{index} {}{}, ", pg_type.sql, pg_type.collate()))
             .collect();
         let sql =
             format!("CREATE TEMPORARY TABLE {name} ({}_ordinal bigint) ON COMMIT DROP", columns.concat());
         self.connection.run(&sql).await?;
         let statement =
-            self.connection.client().prepare(&format!("COPY {name} FROM STDIN (FORMAT binary)")).await;
+            self.connection.named(&format!("COPY {name} FROM STDIN (FORMAT binary)"), &[]).await?;
         let mut columns = batch.columns.clone();
         let ordinals = Int64Array::from_iter_values(0..batch.rows as i64);
-        columns.push((Arc::new(ordinals), PgType { kind: Kind::Int8, sql: "bigint".into() }));
-        let mut sink = copy_in(&self.connection, &statement.map_err(error_of)?, &columns, batch.rows).await?;
-        sink.as_mut().finish().await.map_err(error_of)?;
+        columns.push((Arc::new(ordinals), PgType::parse("bigint")));
+        let sink = copy_in(&self.connection, statement, &columns, batch.rows).await?;
+        self.connection.finish(sink).await?;
         Ok(name)
     }
 
@@ -233,6 +237,11 @@ const UNCLEAR: &str = "barge: unclear";
 /// An error of a step, with the table it speaks of.
 pub(crate) fn of_step(error: Error, step: &Step) -> Error {
     match error.kind() {
+        // The server has become a standby: what connects anew may find the one that took its place.
+        _ if error.code() == Some(READ_ONLY) => {
+            let message = format!("the server only reads: {}", error.message());
+            Error::new(ErrorKind::ConnectionLost, message).with_code(READ_ONLY).with_source(error)
+        }
         ErrorKind::ConnectionLost | ErrorKind::MissingTable | ErrorKind::Timeout => error,
         _ => error.with_table(step.target.table().to_string()),
     }
@@ -286,25 +295,18 @@ impl Transaction for PostgresTransaction {
 
     async fn claim(&mut self, token: &Token) -> Result<bool> {
         self.check_open()?;
-        loop {
-            match self.connection.claim(token).await {
-                Ok(true) => return Ok(true),
-                Ok(false) => {
-                    self.state = State::Failed;
-                    return Ok(false);
-                }
-                // It is the first call, so nothing is lost by going out of the transaction to make the table.
-                Err(error) if error.kind() == ErrorKind::MissingTable => {
-                    self.connection.run("ROLLBACK").await?;
-                    self.connection.create_flushes().await?;
-                    self.connection.run("BEGIN").await?;
-                }
-                Err(error) => {
-                    self.state = State::Failed;
-                    return Err(error);
-                }
-            }
+        let mut claimed = self.connection.claim(token).await;
+        if claimed.as_ref().is_err_and(|error| error.kind() == ErrorKind::MissingTable) {
+            // It is the first call, so nothing is lost by going out of the transaction to make the table.
+            self.connection.run("ROLLBACK").await?;
+            self.connection.create_flushes().await?;
+            self.connection.run("BEGIN").await?;
+            claimed = self.connection.claim(token).await;
         }
+        if !matches!(claimed, Ok(true)) {
+            self.state = State::Failed;
+        }
+        claimed
     }
 
     fn is_open(&self) -> bool {
@@ -313,15 +315,24 @@ impl Transaction for PostgresTransaction {
 
     async fn commit(mut self: Box<Self>) -> Result<(), CommitError> {
         self.check_open()?;
-        let committed = self.connection.client().batch_execute("COMMIT").await;
+        let (mut sound, mut committed) = (Ok(()), Ok(()));
+        // COMMIT of a transaction that failed unseen would say nothing of it: statements were sent whose answer nobody waited for.
+        pipeline(vec![
+            Box::pin(async { sound = self.connection.run("SELECT 1").await }),
+            Box::pin(async { committed = self.connection.run_raw("COMMIT").await }),
+        ])
+        .await;
         self.state = State::Over;
-        match committed {
-            Ok(()) => Ok(()),
-            Err(error) if leaves_commit_unknown(&error) => {
+        match (sound, committed) {
+            (Err(error), _) if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost => {
+                Err(CommitError::RolledBack(error.context("the transaction had failed before its end")))
+            }
+            (_, Ok(())) => Ok(()),
+            (_, Err(error)) if leaves_commit_unknown(&error) => {
                 Err(CommitError::Unknown { error: error_of(error), applied: () })
             }
             // A constraint that waited for COMMIT: the server has rolled back.
-            Err(error) => Err(CommitError::RolledBack(error_of(error))),
+            (_, Err(error)) => Err(CommitError::RolledBack(error_of(error))),
         }
     }
 

@@ -14,6 +14,8 @@ pub(crate) struct PgType {
     pub(crate) kind: Kind,
     /// The type's name as SQL, with its modifiers: `numeric(10,2)`, `"Mood"`.
     pub(crate) sql: String,
+    /// The collation as SQL, where it isn't the type's own: by it values compare.
+    pub(crate) collation: Option<String>,
 }
 
 /// How values of a type are encoded.
@@ -57,12 +59,17 @@ impl PgType {
     /// The type of a described column: by the type beneath where that is told (domains, enums), else by the declared one.
     pub(crate) fn of(column: &DescribedColumn) -> PgType {
         let kind = Kind::parse(column.base_type.as_deref().unwrap_or(&column.declared_type));
-        PgType { kind, sql: column.declared_type.clone() }
+        PgType { kind, sql: column.declared_type.clone(), collation: column.collation.clone() }
+    }
+
+    /// What follows a value so that it compares as the column does.
+    pub(crate) fn collate(&self) -> String {
+        self.collation.as_ref().map(|collation| format!(" COLLATE {collation}")).unwrap_or_default()
     }
 
     /// The type of a name as `format_type` writes it.
     pub(crate) fn parse(type_name: &str) -> PgType {
-        PgType { kind: Kind::parse(type_name), sql: type_name.to_owned() }
+        PgType { kind: Kind::parse(type_name), sql: type_name.to_owned(), collation: None }
     }
 
     /// The type in which a column is best read. A numeric that no Decimal128 holds is read as text.

@@ -104,7 +104,7 @@ impl Source {
             Source::Uuid => Kind::Uuid,
             Source::Array(item) => Kind::Array(Box::new(item.pg_type())),
         };
-        PgType { kind, sql: String::new() }
+        PgType { kind, sql: String::new(), collation: None }
     }
 
     /// One value that is no array.

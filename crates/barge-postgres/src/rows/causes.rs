@@ -11,8 +11,10 @@ use tokio_postgres::types::Type;
 
 use super::Search;
 use crate::apply::is_plain;
+use crate::batch::Parameters;
+use crate::connection::Connection;
 use crate::error::error_of;
-use crate::pool::Connection;
+use crate::statements::Rows;
 use crate::transaction::PostgresTransaction;
 
 impl Search<'_> {
@@ -36,8 +38,7 @@ impl Search<'_> {
             let Some(places) = places.collect::<Option<Vec<usize>>>() else { continue };
             let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
             let sql = part.plan.matching_on(&names, &places);
-            self.statements += 1;
-            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
+            for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 broken.entry(row).or_insert_with(|| {
                     let values = self.values(row, &places);
@@ -74,9 +75,8 @@ impl Search<'_> {
             let places: Option<Vec<usize>> =
                 foreign_key.columns.iter().map(|column| self.place_of(column)).collect();
             let Some(places) = places else { continue };
-            self.statements += 1;
             let sql = part.plan.orphans(foreign_key, &places);
-            for place in ordinals(&transaction.connection().query(&sql, &parameters.bind()).await?)? {
+            for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
             }
@@ -84,12 +84,8 @@ impl Search<'_> {
         // A row that breaks a unique key, too, would have failed over that first: it is left to be sent.
         let lone: Vec<u32> = orphans.keys().copied().collect();
         let broken = self.broken_keys(transaction, &lone).await?;
-        for (row, error) in orphans {
-            if !broken.contains_key(&row) {
-                self.answer(row, Err(error));
-            }
-        }
-        Ok(())
+        orphans.retain(|row, _| !broken.contains_key(row));
+        self.reject_pointed(transaction, orphans).await
     }
 
     /// Whether the values of the batch are all that a CHECK looks at, so that it can be evaluated over the batch alone.
@@ -101,7 +97,7 @@ impl Search<'_> {
         !self.checks_known && inserts && is_plain(&self.step.target)
     }
 
-    /// Rejects the rows from one on which fail a CHECK. It is the first that a row is held against, so no other error hides behind it.
+    /// Rejects the rows from one on which fail a CHECK. Before it a row is held only against NOT NULL, which was looked at before sending.
     pub(super) async fn find_failed_checks(
         &mut self,
         transaction: &mut PostgresTransaction,
@@ -112,41 +108,86 @@ impl Search<'_> {
         let part = self.prepared.of_rows(&rows)?;
         let parameters = part.batch.parameters();
         let names: Vec<&str> = self.step.target.columns.iter().map(Column::name).collect();
+        let mut failing = BTreeMap::new();
         for check in checks_of(transaction.connection(), self.step.target.table()).await? {
             if !check.columns.iter().all(|column| names.contains(&column.as_str())) {
                 continue;
             }
-            self.statements += 1;
-            transaction.mark("barge_check");
             let sql = part.plan.failing(&names, &check.expression);
-            let found = transaction.connection().query(&sql, &parameters.bind()).await;
-            let found = match transaction.settle("barge_check", found).await {
-                Ok(found) => found,
-                // The expression itself fails over some row, which then is searched for.
-                Err(error) if transaction.is_open() && !error.is_retryable() => continue,
-                Err(error) => return Err(error),
-            };
-            for place in ordinals(&found)? {
+            for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
-                if self.answers[row as usize].is_none() {
-                    let message = format!(
-                        "new row for relation \"{}\" violates check constraint \"{}\": {}",
-                        self.step.target.table().name(),
-                        check.name,
-                        check.expression
-                    );
-                    let error = Error::new(ErrorKind::CheckViolation, message).with_code("23514");
-                    let error = error.with_constraint(check.name.clone()).with_row(row.into());
-                    self.answer(row, Err(error.with_table(self.step.target.table().to_string())));
-                }
+                failing.entry(row).or_insert_with(|| self.failed_check(row, &check));
+            }
+        }
+        self.reject_pointed(transaction, failing).await
+    }
+
+    fn failed_check(&self, row: u32, check: &Check) -> Error {
+        let table = self.step.target.table();
+        let message = format!(
+            "new row for relation \"{}\" violates check constraint \"{}\": {}",
+            table.name(),
+            check.name,
+            check.expression
+        );
+        Error::new(ErrorKind::CheckViolation, message)
+            .with_code("23514")
+            .with_constraint(check.name.clone())
+            .with_table(table.to_string())
+            .with_row(row.into())
+    }
+
+    /// The places of the rows that a statement points at; none where it can't be run: the user may lack a privilege that inserting doesn't
+    /// need, or a value makes an expression fail.
+    async fn pointed(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        sql: &str,
+        parameters: &Parameters,
+    ) -> Result<Vec<usize>> {
+        self.statements += 1;
+        transaction.mark("barge_cause");
+        let found = transaction.connection().query(sql, &parameters.bind()).await;
+        match transaction.settle("barge_cause", found).await {
+            Ok(found) => ordinals(&found),
+            Err(error) if transaction.is_open() && !error.is_retryable() => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Rejects rows that were pointed at, if the first of them fails so when it is sent alone: else what pointed at them sees other rows or
+    /// compares otherwise than the constraint does.
+    async fn reject_pointed(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        pointed: BTreeMap<u32, Error>,
+    ) -> Result<()> {
+        let Some((&first, error)) = pointed.first_key_value() else { return Ok(()) };
+        let (kind, constraint) = (error.kind(), error.constraint().map(str::to_owned));
+        let part = self.prepared.of_rows(&[first])?;
+        self.statements += 1;
+        transaction.mark("barge_cause");
+        let sent = part.run(transaction.connection(), Rows::Sorted).await;
+        let failed = sent.as_ref().err().cloned();
+        // Undone in any case: its turn has not come.
+        let undone = sent.and(Err::<(), Error>(Error::new(ErrorKind::CheckViolation, "only tried")));
+        transaction.settle("barge_cause", undone).await.or_else(|error| match transaction.is_open() {
+            true => Ok(()),
+            false => Err(error),
+        })?;
+        let Some(failed) = failed else { return Ok(()) };
+        if failed.kind() == kind && failed.constraint() == constraint.as_deref() {
+            for (row, error) in pointed {
+                self.answer(row, Err(error));
             }
         }
         Ok(())
     }
 
-    /// The rows from one on that have no answer.
+    /// The rows from one on that have no answer, as many as are sent together.
     fn unanswered(&self, from: usize) -> Vec<u32> {
-        (from..self.answers.len()).filter(|&row| self.answers[row].is_none()).map(|row| row as u32).collect()
+        let rows = (from..self.answers.len()).filter(|&row| self.answers[row].is_none());
+        rows.map(|row| row as u32).take(self.chunk_max).collect()
     }
 
     fn orphan(&self, row: u32, foreign_key: &ForeignKey, places: &[usize]) -> Error {
@@ -202,7 +243,8 @@ struct Check {
 async fn checks_of(connection: &Connection, table: &TableName) -> Result<Vec<Check>> {
     let sql = "SELECT k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid), ARRAY(
         SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))
-        FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1) ORDER BY k.conname";
+        FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1)
+        AND to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false' ORDER BY k.conname";
     let rows = connection.query(sql, &[(&table.quoted(), Type::TEXT)]).await?;
     let check = |row: &Row| {
         Ok(Check {

@@ -71,8 +71,8 @@ const TYPES: [&str; 34] = [
 
 fn pg_type(name: &str) -> PgType {
     match name {
-        "word" => PgType { kind: Kind::Varchar(Some(5)), sql: "word".into() },
-        "mood" => PgType { kind: Kind::Enum, sql: "mood".into() },
+        "word" => PgType { kind: Kind::Varchar(Some(5)), sql: "word".into(), collation: None },
+        "mood" => PgType { kind: Kind::Enum, sql: "mood".into(), collation: None },
         name => PgType::parse(name),
     }
 }

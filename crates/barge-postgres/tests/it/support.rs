@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use barge_core::store::Query;
 use barge_core::{Database, Error, Operation, Outcome, Result, Table};
-use barge_postgres::PostgresStore;
+use barge_postgres::{PostgresOptions, PostgresStore};
 use barge_testkit::servers::{self, TestDatabase};
 
 /// A database of its own, gone with the test.
@@ -29,6 +29,12 @@ impl Fresh {
 
     pub(crate) fn url(&self) -> String {
         self.database.url()
+    }
+
+    /// The same database as another role sees it, who logs in without a password.
+    pub(crate) async fn as_role(&self, role: &str) -> As {
+        let options = PostgresOptions::from_url(&self.database.url()).unwrap().user(role);
+        As { db: Database::new(options.open().await.unwrap()) }
     }
 
     pub(crate) async fn run(&self, sql: &str) {
@@ -57,14 +63,44 @@ impl Fresh {
         columns: &[(&str, DataType)],
         rows: &[&[Option<&str>]],
     ) -> Vec<Result<Outcome, Error>> {
-        let batch = batch(columns, rows);
-        let table = Arc::new(Table::of_schema(table, &batch.schema(), key).unwrap());
-        let writer = self.db.writer().start();
-        let receipt = writer.add_batch(&table, operation, &batch).await.unwrap();
-        let outcomes = receipt.outcomes().await;
-        let _ = writer.close().await.unwrap();
-        outcomes
+        write(&self.db, table, operation, key, columns, rows).await
     }
+}
+
+/// A database as a role of few rights sees it.
+pub(crate) struct As {
+    db: Database,
+}
+
+impl As {
+    /// As [`Fresh::write`].
+    pub(crate) async fn write(
+        &self,
+        table: &str,
+        operation: Operation,
+        key: &[&str],
+        columns: &[(&str, DataType)],
+        rows: &[&[Option<&str>]],
+    ) -> Vec<Result<Outcome, Error>> {
+        write(&self.db, table, operation, key, columns, rows).await
+    }
+}
+
+async fn write(
+    db: &Database,
+    table: &str,
+    operation: Operation,
+    key: &[&str],
+    columns: &[(&str, DataType)],
+    rows: &[&[Option<&str>]],
+) -> Vec<Result<Outcome, Error>> {
+    let batch = batch(columns, rows);
+    let table = Arc::new(Table::of_schema(table, &batch.schema(), key).unwrap());
+    let writer = db.writer().start();
+    let receipt = writer.add_batch(&table, operation, &batch).await.unwrap();
+    let outcomes = receipt.outcomes().await;
+    let _ = writer.close().await.unwrap();
+    outcomes
 }
 
 /// Rows of text as a batch, each column cast to its type.

@@ -244,3 +244,160 @@ async fn a_table_that_changes_under_a_writer_is_described_anew() {
     let answers = fresh.write("t", Insert, &["id"], COLUMNS, &rows).await;
     assert_eq!(words(&answers), ["InvalidValue", "Inserted"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_compare_as_their_collation_says() {
+    let fresh = Fresh::with(&[
+        "CREATE COLLATION ignoring_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false)",
+        "CREATE TABLE words(id text COLLATE ignoring_case PRIMARY KEY, name text, CHECK (id IN ('a', 'b', 'c')))",
+    ])
+    .await;
+    let columns = [("id", Utf8), ("name", Utf8)];
+    let rows: [&[Option<&str>]; 3] =
+        [&[Some("a"), Some("1")], &[Some("A"), Some("2")], &[Some("b"), Some("3")]];
+    let answers = fresh.write("words", Upsert, &["id"], &columns, &rows).await;
+    assert_eq!(words(&answers), ["Inserted", "Updated", "Inserted"]);
+    let rows: [&[Option<&str>]; 2] = [&[Some("B"), Some("20")], &[Some("b"), Some("10")]];
+    assert_eq!(words(&fresh.write("words", Update, &["id"], &columns, &rows).await), ["Updated"; 2]);
+    assert_eq!(fresh.rows("SELECT id, name FROM words ORDER BY id").await, ["a|2", "b|10"]);
+    // A CHECK compares so, too.
+    let mut many: Vec<[Option<&str>; 2]> = vec![[Some("x"), None]; 80];
+    many.push([Some("C"), None]);
+    let many: Vec<&[Option<&str>]> = many.iter().map(|row| &row[..]).collect();
+    let answers = words(&fresh.write("words", Insert, &[], &columns, &many).await);
+    assert!(
+        answers[..80].iter().all(|word| word == "CheckViolation") && answers[80] == "Inserted",
+        "{answers:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn triggers_of_partitions_and_triggers_that_change_keys_are_noticed() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parts(id bigint PRIMARY KEY, name text) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF parts FOR VALUES FROM (0) TO (1000)",
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.name = 'out' THEN RETURN NULL; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER keep_out BEFORE INSERT ON low FOR EACH ROW EXECUTE FUNCTION keep_out()",
+        "CREATE TABLE mails(id text PRIMARY KEY, name text)",
+        "CREATE FUNCTION lower_key() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := lower(NEW.id); RETURN NEW; END $$",
+        "CREATE TRIGGER lower_key BEFORE INSERT ON mails FOR EACH ROW EXECUTE FUNCTION lower_key()",
+    ])
+    .await;
+    let ids: Vec<String> = (0..300).map(|id| id.to_string()).collect();
+    let rows: Vec<[Option<&str>; 2]> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| [Some(id.as_str()), Some(if n == 7 { "out" } else { "in" })])
+        .collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    for operation in [Insert, Upsert] {
+        let answers = words(&fresh.write("parts", operation, &["id"], COLUMNS, &rows).await);
+        let expected = if operation == Insert { "Inserted" } else { "Updated" };
+        assert!(answers[7] == "Unchanged" && answers[8] == expected, "{operation}: {:?}", &answers[..9]);
+    }
+    let rows: [&[Option<&str>]; 2] = [&[Some("A@x"), Some("1")], &[Some("B@x"), Some("2")]];
+    let columns = [("id", Utf8), ("name", Utf8)];
+    assert_eq!(words(&fresh.write("mails", Upsert, &["id"], &columns, &rows).await), ["Inserted"; 2]);
+    assert_eq!(words(&fresh.write("mails", Upsert, &["id"], &columns, &rows).await), ["Updated"; 2]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_trigger_raises_and_a_policy_refuses_is_one_rows() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE guarded(id bigint PRIMARY KEY, name text)",
+        "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.name = 'bad' THEN RAISE EXCEPTION 'no' USING ERRCODE = 'MY001'; END IF;
+            IF NEW.name = 'none' THEN SELECT 1 / 0 INTO STRICT NEW.id; END IF;
+            RETURN NEW; END $$",
+        "CREATE TRIGGER guard BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION guard()",
+    ])
+    .await;
+    for count in [5, 100] {
+        fresh.run("DELETE FROM guarded").await;
+        let ids: Vec<String> = (0..count).map(|id| id.to_string()).collect();
+        let name = |n: usize| {
+            if n == 2 {
+                "bad"
+            } else if n == 3 {
+                "none"
+            } else {
+                "fine"
+            }
+        };
+        let rows: Vec<[Option<&str>; 2]> =
+            ids.iter().enumerate().map(|(n, id)| [Some(id.as_str()), Some(name(n))]).collect();
+        let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+        let answers = words(&fresh.write("guarded", Insert, &[], COLUMNS, &rows).await);
+        assert_eq!(answers[..5], ["Inserted", "Inserted", "CheckViolation", "InvalidValue", "Inserted"]);
+        assert!(answers[5..].iter().all(|word| word == "Inserted"));
+    }
+}
+
+/// A user who may insert and no more: bad rows are found all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn few_privileges_are_enough() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parents(id bigint PRIMARY KEY, name text)",
+        "CREATE TABLE children(id bigint PRIMARY KEY, parent bigint REFERENCES parents, CHECK (id >= 0))",
+        "CREATE TABLE private(id bigint PRIMARY KEY, name text)",
+        "INSERT INTO parents VALUES (1, 'p'), (5, 'hidden')",
+        "ALTER TABLE parents ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY most ON parents FOR SELECT USING (id <> 5)",
+        "ALTER TABLE private ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY positive ON private FOR INSERT WITH CHECK (id > 0)",
+        "CREATE TABLE barge_flushes(writer uuid, lane bigint, sequence bigint, PRIMARY KEY (writer, lane))",
+    ])
+    .await;
+    let role = format!("inserter_{}", std::process::id());
+    for sql in [
+        format!("CREATE ROLE {role} LOGIN"),
+        format!("GRANT INSERT ON children, private TO {role}"),
+        format!("GRANT SELECT ON parents TO {role}"),
+        format!("GRANT SELECT, INSERT, UPDATE ON barge_flushes TO {role}"),
+    ] {
+        fresh.run(&sql).await;
+    }
+    let restricted = fresh.as_role(&role).await;
+    let columns = [("id", Int64), ("parent", Int64)];
+    let ids: Vec<String> =
+        (0..100).map(|id| if id == 50 { "-1".to_owned() } else { id.to_string() }).collect();
+    let parent = |n: usize| ["1", "5", "77"][usize::from(n == 10) + 2 * usize::from(n == 20)];
+    let rows: Vec<[Option<&str>; 2]> =
+        ids.iter().enumerate().map(|(n, id)| [Some(id.as_str()), Some(parent(n))]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = words(&restricted.write("children", Insert, &[], &columns, &rows).await);
+    assert_eq!(
+        [&answers[9], &answers[10], &answers[20], &answers[50]],
+        ["Inserted", "Inserted", "ForeignKeyViolation", "CheckViolation"]
+    );
+    assert_eq!(answers.iter().filter(|word| *word == "Inserted").count(), 98);
+    let rows: [&[Option<&str>]; 3] = [&[Some("1"), None], &[Some("-2"), None], &[Some("3"), None]];
+    let answers = restricted.write("private", Insert, &[], COLUMNS, &rows).await;
+    assert_eq!(words(&answers), ["Inserted", "CheckViolation", "Inserted"], "{answers:?}");
+    drop(restricted);
+    fresh.run(&format!("DROP OWNED BY {role}")).await;
+    fresh.run(&format!("DROP ROLE {role}")).await;
+}
+
+/// A transaction that failed unseen is not reported as committed: COMMIT itself would say nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_that_nobody_saw_is_not_a_commit() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE t(id bigint PRIMARY KEY, name text CHECK (name <> 'bad'))",
+        "CREATE FUNCTION no_drops() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no drops'; END $$",
+        "CREATE EVENT TRIGGER no_drops ON sql_drop EXECUTE FUNCTION no_drops()",
+    ])
+    .await;
+    let ids: Vec<String> = (0..200).map(|id| id.to_string()).collect();
+    let rows: Vec<[Option<&str>; 2]> = ids
+        .iter()
+        .enumerate()
+        .map(|(n, id)| [Some(id.as_str()), Some(if n == 100 { "bad" } else { "fine" })])
+        .collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = fresh.write("t", Insert, &[], COLUMNS, &rows).await;
+    let inserted = words(&answers).iter().filter(|word| *word == "Inserted").count();
+    assert_eq!(fresh.rows("SELECT count(*) FROM t").await, [inserted.to_string()]);
+    assert_eq!(inserted, 199, "{:?}", answers[0]);
+}
