@@ -137,7 +137,9 @@ pub async fn open(url: &str) -> Result<Database> {
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {
         return Ok(Database::new(postgres::PostgresStore::open(url).await?));
     }
-    if let Some((scheme, name, _)) = SCHEMES.iter().find(|(scheme, _, built)| !built && url.starts_with(scheme)) {
+    if let Some((scheme, name, _)) =
+        SCHEMES.iter().find(|(scheme, _, built)| !built && url.starts_with(scheme))
+    {
         let message =
             format!("{scheme} needs the feature `{name}` of the crate `barge`, which this build leaves out");
         return Err(Error::new(ErrorKind::Unsupported, message));

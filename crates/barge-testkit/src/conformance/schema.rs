@@ -38,7 +38,9 @@ pub async fn a_description_tells_columns_and_keys(harness: &dyn Harness) {
     assert!(description.columns.iter().all(|column| !column.computed));
     // To some databases 0.0 and −0.0 are one key.
     let exact = description.columns.iter().filter(|column| column.data_type != Float64);
-    assert!(exact.clone().count() == 3 && exact.into_iter().all(|column| column.equality == KeyEquality::Exact));
+    assert!(
+        exact.clone().count() == 3 && exact.into_iter().all(|column| column.equality == KeyEquality::Exact)
+    );
     assert!(description.is_unique(&["id"]) && description.is_unique(&["age", "mail"]));
     assert!(!description.is_unique(&["mail"]) && !description.is_unique(&["id", "mail"]));
     assert!(description.triggers.is_empty() && description.foreign_keys.is_empty());
