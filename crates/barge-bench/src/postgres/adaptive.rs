@@ -12,7 +12,7 @@ const TARGET: Duration = Duration::from_millis(200);
 const SMALL_BATCHES: usize = 1_000;
 
 pub(super) fn run(bench: &Bench) {
-    let rows = bench.some;
+    let rows = bench.many;
     println!("\n### The adaptive cap (latency target {TARGET:?}) against fixed sizes, {rows} rows\n");
     let tasks = bench.rows(rows);
     let mut contest = Contest::new();

@@ -59,10 +59,10 @@ pub(super) fn update(bench: &Bench) {
         server.new_table();
         server.run(&["INSERT INTO tasks TABLE filled", "VACUUM (FREEZE, ANALYZE) tasks", "CHECKPOINT"]);
     };
-    let mut contest = Contest::new();
-    contest.add("Writer", || {
+    let update = |url: &str| {
         new_table();
         bench.through_writer(
+            url,
             rows,
             |database| database.writer().max_rows(BATCH).start(),
             async |writer| {
@@ -71,14 +71,17 @@ pub(super) fn update(bench: &Bench) {
                 }
             },
         )
-    });
+    };
+    let kept = server.url_with_kept_statements();
+    let mut contest = Contest::new();
+    contest.add("Writer", || update(server.url()));
+    contest.add("Writer, `statement_cache=100`", || update(&kept));
     if let Some(python) = &bench.python {
         contest.add("SQLAlchemy, `bulk_update_mappings`", || {
-            let rows = rows / 4;
             new_table();
             python.run(&Job { peer: "sqlalchemy-update", url: server.url(), csv: &csv, batch: BATCH, rows })
         });
     }
-    contest.hold(bench.rounds).print(1);
+    contest.hold(bench.rounds).print(2);
     server.run(&["DROP TABLE filled"]);
 }

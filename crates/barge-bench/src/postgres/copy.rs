@@ -41,6 +41,7 @@ pub(super) fn run(bench: &Bench) {
     contest.add("Barge, a record batch", || {
         server.new_table();
         bench.through_writer(
+            server.url(),
             rows,
             |database| database.writer().max_rows(rows).max_bytes(1 << 30).start(),
             async |writer| drop(writer.add_batch(&table, Operation::Insert, &batch).await.unwrap()),

@@ -59,12 +59,13 @@ impl Bench {
     /// Work through a writer that is set up by `start`. What counts is from the writer's start until it is closed.
     fn through_writer(
         &self,
+        url: &str,
         rows: usize,
         start: impl FnOnce(&Database) -> Writer,
         work: impl AsyncFnOnce(&Writer),
     ) -> Run {
         self.server.block_on(async {
-            let database = barge::open(self.server.url()).await.unwrap();
+            let database = barge::open(url).await.unwrap();
             let started = std::time::Instant::now();
             let writer = start(&database);
             work(&writer).await;
@@ -80,7 +81,7 @@ impl Bench {
     /// Typed inserts, their receipts dropped.
     fn insert(&self, rows: &[Task], start: impl FnOnce(&Database) -> Writer) -> Run {
         self.server.new_table();
-        let run = self.through_writer(rows.len(), start, async |writer| {
+        let run = self.through_writer(self.server.url(), rows.len(), start, async |writer| {
             for task in rows {
                 drop(writer.insert(&task.borrowed()).await.unwrap());
             }

@@ -54,6 +54,12 @@ impl Server {
         &self.url
     }
 
+    /// The same for connections that keep prepared statements, which not every pooler before a server can take.
+    pub(super) fn url_with_kept_statements(&self) -> String {
+        let mark = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{mark}statement_cache=100", self.url)
+    }
+
     pub(super) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
         self.runtime.block_on(work)
     }

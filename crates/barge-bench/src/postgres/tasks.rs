@@ -34,14 +34,11 @@ pub(super) fn run(bench: &Bench) {
         run
     };
     let keep = &keep;
+    let kept = server.url_with_kept_statements();
     let mut contest = Contest::new();
-    for (place, flushes) in [1, 2, 4].into_iter().enumerate() {
-        let name = match flushes {
-            1 => "Writer".to_owned(),
-            _ => format!("Writer, {flushes} flushes in flight"),
-        };
-        contest.add(name, move || keep(place, through_writer(bench, rows, flushes)));
-    }
+    contest.add("Writer", || keep(0, through_writer(bench, server.url(), rows, 1)));
+    contest.add("Writer, `statement_cache=100`", || keep(1, through_writer(bench, &kept, rows, 1)));
+    contest.add("Writer, 4 flushes in flight", || keep(2, through_writer(bench, server.url(), rows, 4)));
     contest.add(format!("tokio-postgres, a pool of {POOL}"), || {
         keep(3, through_pool(bench, pool_rows, POOL, TASKS))
     });
@@ -89,10 +86,10 @@ impl Way {
     }
 }
 
-fn through_writer(bench: &Bench, rows: usize, flushes: usize) -> (Run, Latencies) {
+fn through_writer(bench: &Bench, url: &str, rows: usize, flushes: usize) -> (Run, Latencies) {
     bench.server.new_table();
     bench.server.block_on(async {
-        let database = barge::open(bench.server.url()).await.unwrap();
+        let database = barge::open(url).await.unwrap();
         let writer = database.writer().unordered(flushes).start();
         let done = in_tasks(TASKS, rows, &Way::Writer(writer.clone())).await;
         writer.close().await.unwrap().into_result().unwrap();
