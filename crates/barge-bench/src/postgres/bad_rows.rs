@@ -54,7 +54,10 @@ enum Place {
     WithBoth,
 }
 
-const PARTS: [(Place, &str, &[(Kind, &str)]); 4] = [
+/// A kind of bad row, and what it is called.
+type Named = (Kind, &'static str);
+
+const PARTS: [(Place, &str, &[Named]); 4] = [
     (
         Place::Plain,
         "clean, key and checks",
