@@ -369,6 +369,7 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Flusher<Open<Q, A>> for Sink<Q
                     statements: 1,
                     round_trips: 1,
                     retries,
+                    awaited: true,
                     ..Flushed::default()
                 }
             }

@@ -92,14 +92,18 @@ impl<B: Buffer, F: Flusher<B>> FlusherTask<B, F> {
                     let begun = poll_fn(|context| Poll::Ready(flushes.poll(context))).await;
                     self.engine.room.notify_waiters();
                     if let Poll::Ready(ended) = begun {
-                        self.end(ended);
+                        if self.end(ended) {
+                            gather(&self.engine).await;
+                        }
                     }
                 }
                 Next::Wait { until } => {
                     let none_free = self.free.is_empty();
                     let work = self.engine.wait_for_work(until);
                     if let Some(ended) = first(&mut flushes, work, none_free).await {
-                        self.end(ended);
+                        if self.end(ended) {
+                            gather(&self.engine).await;
+                        }
                     }
                 }
                 // Drop ends it, and finds nothing left.
@@ -115,16 +119,37 @@ impl<B: Buffer, F: Flusher<B>> FlusherTask<B, F> {
         }
     }
 
-    fn end(&mut self, (lane, batch, flushed): Ended<F>) {
+    /// Notes that a flush ended, and says whether somebody waited for it.
+    fn end(&mut self, (lane, batch, flushed): Ended<F>) -> bool {
         self.free.push(lane);
         let Some(place) = self.flights.iter().position(|flight| flight.batch == batch) else {
             unreachable!("it was noted when it started")
         };
         let flight = self.flights.swap_remove(place);
         let earliest = self.flights.iter().map(|flight| flight.batch).min();
+        let awaited = flushed.awaited;
         self.engine.end(&flight, flushed, earliest);
+        awaited
     }
 }
+
+/// Lets those who were answered just now add what they have next, so that it goes in one flush and not in two: as long as more
+/// comes, and not for long. Nothing is waited for: where nobody else runs, this is over in a microsecond.
+async fn gather<B: Buffer>(engine: &Engine<B>) {
+    let mut before = engine.lock().open.rows();
+    for turn in 0..GATHER_TURNS {
+        tokio::task::yield_now().await;
+        let now = engine.lock().open.rows();
+        // The first to be woken may need a turn to begin.
+        if now == before && (now > 0 || turn > 0) {
+            return;
+        }
+        before = now;
+    }
+}
+
+/// How often at most others may run before the next flush starts.
+const GATHER_TURNS: usize = 16;
 
 impl<B: Buffer, F: Flusher<B>> Drop for FlusherTask<B, F> {
     fn drop(&mut self) {

@@ -114,6 +114,8 @@ pub(crate) struct Flushed {
     pub(crate) statements: u64,
     pub(crate) round_trips: u64,
     pub(crate) retries: u64,
+    /// Whether somebody waited for the answers, who may have more to add now.
+    pub(crate) awaited: bool,
     /// Why the batch as a whole failed.
     pub(crate) failure: Option<Error>,
     /// Why nothing more may be accepted.

@@ -114,6 +114,7 @@ pub(crate) async fn flush(
         statements: work.statements,
         round_trips: work.round_trips,
         retries,
+        awaited: options.outcomes,
         failure: None,
         poison: None,
     };

@@ -193,6 +193,7 @@ impl Flusher<Rows> for Sink {
         let guard = Guard { sealed: Some(sealed) };
         let Some(sealed) = &guard.sealed else { return Flushed::default() };
         let (answers, flushed) = self.send(sealed).await;
+        let flushed = Flushed { awaited: sealed.receipts_kept(), ..flushed };
         guard.finish(answers);
         flushed
     }
