@@ -16,7 +16,7 @@ use crate::statements::{Plan, Rows, Source};
 use crate::types::PgType;
 
 /// From so many rows on COPY is faster than INSERT: below it its further round trip costs more than it saves.
-const COPY_ROWS: usize = 200;
+pub(crate) const COPY_ROWS: usize = 200;
 /// From so many bytes on a batch goes through a temporary table: an array of this size is held several times over by the server.
 const TABLE_BYTES: usize = 32 << 20;
 /// Bytes in a message of COPY.

@@ -15,7 +15,7 @@ use barge_core::store::{AppliedRows, KeyEquality, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result, Transaction};
 use causes::ordinals;
 
-use crate::apply::{Prepared, Way, is_plain};
+use crate::apply::{COPY_ROWS, Prepared, Way, is_plain};
 use crate::batch::Batch;
 use crate::connection::{Call, pipeline};
 use crate::error::error_of;
@@ -38,11 +38,12 @@ pub(crate) async fn apply_rows(transaction: &mut PostgresTransaction, step: &Ste
     let step = Step { outcomes: true, ..step.clone() };
     let mut prepared = Prepared::new(&step, transaction.connection().without())?;
     // What COPY does not tell apart, statements do.
+    let copies = prepared.way == Way::Copy(None);
     if let Way::Copy(_) = prepared.way {
         prepared.way = Way::Count;
     }
     transaction.mark("barge_rows");
-    let mut search = Search::new(&step, prepared);
+    let mut search = Search::new(&step, prepared, copies);
     let searched = search.run(transaction).await;
     transaction.settle("barge_rows", searched).await?;
     Ok(search.finish())
@@ -60,6 +61,10 @@ struct Search<'a> {
     chunk: usize,
     /// The most rows of which arrays are sent.
     chunk_max: usize,
+    /// Whether chunks go by COPY: as long as what makes rows fail can be pointed at, so that the others can be copied.
+    copies: bool,
+    /// The row up to which rows that break a unique key were looked for.
+    keys_known: usize,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
     /// Whether rows without a parent, and rows that fail a CHECK, were looked for.
@@ -70,7 +75,7 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    fn new(step: &'a Step, prepared: Prepared<'a>) -> Self {
+    fn new(step: &'a Step, prepared: Prepared<'a>, copies: bool) -> Self {
         let rows = step.batch.num_rows();
         let tolerant = tolerant_key(step);
         let chunk_max = (CHUNK_BYTES / (prepared.batch.bytes() / rows.max(1)).max(1)).clamp(1, rows.max(1));
@@ -82,8 +87,10 @@ impl<'a> Search<'a> {
             statements: 0,
             answered: 0,
             found: 0,
-            chunk: if tolerant.is_some() { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) },
+            chunk: if copies || tolerant.is_some() { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) },
             chunk_max,
+            copies,
+            keys_known: 0,
             tolerant,
             orphans_known: false,
             checks_known: false,
@@ -106,6 +113,10 @@ impl<'a> Search<'a> {
         let numbers = self.numbers(transaction).await?;
         self.chunk = self.chunk.min(self.chunk_max);
         let one_by_one = self.answers.len() <= CHUNK_MIN || self.step.target.rows_may_meet();
+        if self.copies && !one_by_one && !self.step.target.description.foreign_keys.is_empty() {
+            // A COPY learns of a missing parent only at its end.
+            self.find_orphans(transaction, 0).await?;
+        }
         // Ranges of rows to do, the first on top.
         let mut ranges = vec![(0, self.answers.len())];
         while let Some((start, end)) = ranges.pop() {
@@ -133,6 +144,16 @@ impl<'a> Search<'a> {
                 ranges.push((start, limit));
             } else if error.kind() == ErrorKind::CheckViolation && self.can_find_failed_checks() {
                 self.find_failed_checks(transaction, start).await?;
+                ranges.push((start, limit));
+            } else if error.kind() == ErrorKind::UniqueViolation && self.copies && self.keys_known < limit {
+                self.find_broken_keys(transaction, &rows).await?;
+                self.keys_known = limit;
+                ranges.push((start, limit));
+            } else if self.copies {
+                self.copies = false;
+                if self.tolerant.is_none() {
+                    self.chunk = (self.answers.len() / CHUNK_PART).max(CHUNK_MIN);
+                }
                 ranges.push((start, limit));
             } else {
                 self.chunk =
@@ -182,6 +203,14 @@ impl<'a> Search<'a> {
 
     /// Sends rows together and answers them. The inner error is a row's, and nothing of the rows is left then.
     async fn chunk(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<Result<()>> {
+        if self.copies && rows.len() >= COPY_ROWS {
+            transaction.mark("barge_chunk");
+            let copied = self.copy(transaction, rows).await;
+            return match transaction.settle("barge_chunk", copied).await {
+                Err(error) if !(transaction.is_open() && may_be_a_rows(&error)) => Err(error),
+                copied => Ok(copied),
+            };
+        }
         let trace = rows.len() > 1 && self.can_trace(transaction).await;
         let order = if trace { Rows::Traced } else { Rows::Sorted };
         if trace {
@@ -207,6 +236,18 @@ impl<'a> Search<'a> {
             Err(error) if transaction.is_open() && may_be_a_rows(&error) => Ok(Err(error)),
             Err(error) => Err(error),
         }
+    }
+
+    async fn copy(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
+        let mut part = self.prepared.of_rows(rows)?;
+        part.way = Way::Copy(None);
+        let applied = transaction.send(&mut part, Rows::Sorted).await?;
+        self.statements += applied.statements;
+        if applied.affected != rows.len() as u64 {
+            return Err(Error::new(ErrorKind::Unsupported, "rows were kept out, and it isn't known which"));
+        }
+        rows.iter().for_each(|&row| self.answer(row, Ok(Outcome::Inserted)));
+        Ok(())
     }
 
     async fn send(&mut self, transaction: &mut PostgresTransaction, rows: &[u32], order: Rows) -> Result<()> {

@@ -56,6 +56,24 @@ impl Search<'_> {
         Ok(broken)
     }
 
+    /// Rejects those of the rows whose unique key is in the table already.
+    pub(super) async fn find_broken_keys(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+    ) -> Result<()> {
+        // A row that fails a CHECK, too, would have failed over that first.
+        if self.can_find_failed_checks() {
+            self.find_failed_checks(transaction, rows[0] as usize).await?;
+        }
+        let rows: Vec<u32> =
+            rows.iter().copied().filter(|&row| self.answers[row as usize].is_none()).collect();
+        let table = self.step.target.table().to_string();
+        let broken = self.broken_keys(transaction, &rows).await?;
+        let named = |(row, error): (u32, Error)| (row, error.with_table(table.clone()).with_row(row.into()));
+        self.reject_pointed(transaction, broken.into_iter().map(named).collect()).await
+    }
+
     /// Rejects the rows from one on whose parents are missing.
     pub(super) async fn find_orphans(
         &mut self,
