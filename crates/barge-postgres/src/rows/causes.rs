@@ -17,6 +17,11 @@ use crate::error::error_of;
 use crate::statements::Rows;
 use crate::transaction::PostgresTransaction;
 
+/// A batch's keys are looked up one by one: the planner, which reckons with a disk, may read the whole table instead. Servers that don't
+/// know the settings need none.
+const BY_INDEX: &str = "SELECT CASE WHEN current_setting(name, true) IS NOT NULL THEN set_config(name, 'off', true) END \
+    FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin']) AS name";
+
 impl Search<'_> {
     /// Which unique key each of these rows breaks, as far as that can be seen by looking for its values.
     pub(super) async fn broken_keys(
@@ -165,11 +170,18 @@ impl Search<'_> {
     ) -> Result<Vec<usize>> {
         self.statements += 1;
         transaction.mark("barge_cause");
+        transaction.connection().send(BY_INDEX);
         let found = transaction.connection().query(sql, &parameters.bind()).await;
-        match transaction.settle("barge_cause", found).await {
-            Ok(found) => ordinals(&found),
-            Err(error) if transaction.is_open() && !error.is_retryable() => Ok(Vec::new()),
-            Err(error) => Err(error),
+        match found {
+            Ok(found) => {
+                // Takes the settings back, too.
+                transaction.connection().send("ROLLBACK TO barge_cause; RELEASE barge_cause");
+                ordinals(&found)
+            }
+            Err(error) => match transaction.settle::<()>("barge_cause", Err(error)).await {
+                Err(error) if error.is_retryable() || !transaction.is_open() => Err(error),
+                _ => Ok(Vec::new()),
+            },
         }
     }
 
