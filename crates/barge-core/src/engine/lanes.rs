@@ -91,19 +91,19 @@ impl<B: Buffer, F: Flusher<B>> FlusherTask<B, F> {
                     // The flush goes on its way before callers who wait for room are woken: waking a thread takes longer.
                     let begun = poll_fn(|context| Poll::Ready(flushes.poll(context))).await;
                     self.engine.room.notify_waiters();
-                    if let Poll::Ready(ended) = begun {
-                        if self.end(ended) {
-                            gather(&self.engine).await;
-                        }
+                    if let Poll::Ready(ended) = begun
+                        && self.end(ended)
+                    {
+                        gather(&self.engine).await;
                     }
                 }
                 Next::Wait { until } => {
                     let none_free = self.free.is_empty();
                     let work = self.engine.wait_for_work(until);
-                    if let Some(ended) = first(&mut flushes, work, none_free).await {
-                        if self.end(ended) {
-                            gather(&self.engine).await;
-                        }
+                    if let Some(ended) = first(&mut flushes, work, none_free).await
+                        && self.end(ended)
+                    {
+                        gather(&self.engine).await;
                     }
                 }
                 // Drop ends it, and finds nothing left.
