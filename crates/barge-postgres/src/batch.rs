@@ -53,6 +53,11 @@ impl Batch {
         Ok(Batch { columns: columns.collect::<Result<_>>()?, rows: rows.len() })
     }
 
+    /// Some of its columns.
+    pub(crate) fn narrow(&self, places: &[usize]) -> Self {
+        Batch { columns: places.iter().map(|&place| self.columns[place].clone()).collect(), rows: self.rows }
+    }
+
     /// The arrays to bind, one a column.
     pub(crate) fn parameters(&self) -> Parameters {
         Parameters(

@@ -51,6 +51,12 @@ impl<'a> Plan<'a> {
         Plan { target, types: types.collect(), source: Source::Arrays, without }
     }
 
+    /// The same with some of the batch's columns, for statements that look only at these.
+    pub(crate) fn narrow(&self, places: &[usize]) -> Self {
+        let types = places.iter().map(|&place| self.types[place].clone()).collect();
+        Plan { types, ..self.clone() }
+    }
+
     /// The batch as a relation.
     fn batch(&self) -> String {
         match &self.source {

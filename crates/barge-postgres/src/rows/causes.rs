@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use arrow::util::display::array_value_to_string;
-use barge_core::record::Column;
 use barge_core::store::{ForeignKey, Operation, UniqueKey};
 use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 use tokio_postgres::Row;
@@ -14,7 +13,7 @@ use crate::apply::is_plain;
 use crate::batch::Parameters;
 use crate::connection::Connection;
 use crate::error::error_of;
-use crate::statements::Rows;
+use crate::statements::{Plan, Rows};
 use crate::transaction::PostgresTransaction;
 
 /// A batch's keys are looked up one by one: the planner, which reckons with a disk, may read the whole table instead. Servers that don't
@@ -22,7 +21,7 @@ use crate::transaction::PostgresTransaction;
 const BY_INDEX: &str = "SELECT CASE WHEN current_setting(name, true) IS NOT NULL THEN set_config(name, 'off', true) END \
     FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin']) AS name";
 
-impl Search<'_> {
+impl<'a> Search<'a> {
     /// Which unique key each of these rows breaks, as far as that can be seen by looking for its values.
     pub(super) async fn broken_keys(
         &mut self,
@@ -33,8 +32,6 @@ impl Search<'_> {
         if rows.is_empty() {
             return Ok(broken);
         }
-        let part = self.prepared.of_rows(rows)?;
-        let parameters = part.batch.parameters();
         for unique in &self.step.target.description.unique {
             if self.finds_rows_by(unique) {
                 continue;
@@ -42,7 +39,8 @@ impl Search<'_> {
             let places = unique.columns.iter().map(|column| self.place_of(column.as_deref()?));
             let Some(places) = places.collect::<Option<Vec<usize>>>() else { continue };
             let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
-            let sql = part.plan.matching_on(&names, &places);
+            let (plan, parameters) = self.narrowed(rows, &places)?;
+            let sql = plan.matching_on(&names, &all_of(&places));
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 broken.entry(row).or_insert_with(|| {
@@ -90,15 +88,14 @@ impl Search<'_> {
             return Ok(());
         }
         let rows = self.unanswered(from);
-        let part = self.prepared.of_rows(&rows)?;
-        let parameters = part.batch.parameters();
         let description = &self.step.target.description;
         let mut orphans = BTreeMap::new();
         for foreign_key in &description.foreign_keys {
             let places: Option<Vec<usize>> =
                 foreign_key.columns.iter().map(|column| self.place_of(column)).collect();
             let Some(places) = places else { continue };
-            let sql = part.plan.orphans(foreign_key, &places);
+            let (plan, parameters) = self.narrowed(&rows, &places)?;
+            let sql = plan.orphans(foreign_key, &all_of(&places));
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
@@ -128,15 +125,14 @@ impl Search<'_> {
     ) -> Result<()> {
         self.checks_known = true;
         let rows = self.unanswered(from);
-        let part = self.prepared.of_rows(&rows)?;
-        let parameters = part.batch.parameters();
-        let names: Vec<&str> = self.step.target.columns.iter().map(Column::name).collect();
         let mut failing = BTreeMap::new();
         for check in checks_of(transaction.connection(), self.step.target.table()).await? {
-            if !check.columns.iter().all(|column| names.contains(&column.as_str())) {
-                continue;
-            }
-            let sql = part.plan.failing(&names, &check.expression);
+            let places: Option<Vec<usize>> =
+                check.columns.iter().map(|column| self.place_of(column)).collect();
+            let Some(places) = places.filter(|places| !places.is_empty()) else { continue };
+            let names: Vec<&str> = check.columns.iter().map(String::as_str).collect();
+            let (plan, parameters) = self.narrowed(&rows, &places)?;
+            let sql = plan.failing(&names, &check.expression);
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 failing.entry(row).or_insert_with(|| self.failed_check(row, &check));
@@ -158,6 +154,12 @@ impl Search<'_> {
             .with_constraint(check.name.clone())
             .with_table(table.to_string())
             .with_row(row.into())
+    }
+
+    /// What a statement over some columns of some rows is made of.
+    fn narrowed(&self, rows: &[u32], places: &[usize]) -> Result<(Plan<'a>, Parameters)> {
+        let batch = self.prepared.batch.narrow(places).select(rows)?;
+        Ok((self.prepared.plan.narrow(places), batch.parameters()))
     }
 
     /// The places of the rows that a statement points at; none where it can't be run: the user may lack a privilege that inserting doesn't
@@ -255,6 +257,11 @@ impl Search<'_> {
     fn place_of(&self, column: &str) -> Option<usize> {
         self.step.target.columns.iter().position(|own| own.name() == column)
     }
+}
+
+/// The places of columns in a batch of these columns alone.
+fn all_of(places: &[usize]) -> Vec<usize> {
+    (0..places.len()).collect()
 }
 
 /// The places of rows that a statement tells of.
