@@ -5,7 +5,7 @@
 //! previous flush is under way, a lone row leaves at once, and under load batches grow by themselves.
 //!
 //! Each flush in flight has a lane, most engines one. Where there are more, a batch may be flushed beside others whose
-//! [`Reach`] allows it; see [`lanes`] for when it is.
+//! `Reach` allows it; see `lanes` for when it is.
 //!
 //! # Invariants
 //! - A buffer below its limits takes any one addition, so memory is bounded by `max_bytes` and one row for each lane, and once
