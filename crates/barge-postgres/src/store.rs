@@ -380,7 +380,7 @@ fn meets_others(step: &Prepared<'_>) -> bool {
     step.batch.rows > 1 && matches!(step.plan.target.operation, Operation::Update | Operation::Delete)
 }
 
-/// How far a flight came.
+/// How far a dispatch came.
 enum Sent {
     /// An earlier one did it.
     ClaimedBefore,

@@ -32,9 +32,9 @@ impl Fresh {
     }
 
     /// The same database as another role sees it, who logs in without a password.
-    pub(crate) async fn as_role(&self, role: &str) -> As {
+    pub(crate) async fn as_role(&self, role: &str) -> Database {
         let options = PostgresOptions::from_url(&self.database.url()).unwrap().user(role);
-        As { db: Database::new(options.open().await.unwrap()) }
+        Database::new(options.open().await.unwrap())
     }
 
     pub(crate) async fn run(&self, sql: &str) {
@@ -67,26 +67,8 @@ impl Fresh {
     }
 }
 
-/// A database as a role of few rights sees it.
-pub(crate) struct As {
-    db: Database,
-}
-
-impl As {
-    /// As [`Fresh::write`].
-    pub(crate) async fn write(
-        &self,
-        table: &str,
-        operation: Operation,
-        key: &[&str],
-        columns: &[(&str, DataType)],
-        rows: &[&[Option<&str>]],
-    ) -> Vec<Result<Outcome, Error>> {
-        write(&self.db, table, operation, key, columns, rows).await
-    }
-}
-
-async fn write(
+/// The same over any database.
+pub(crate) async fn write(
     db: &Database,
     table: &str,
     operation: Operation,

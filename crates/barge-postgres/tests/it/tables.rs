@@ -3,7 +3,7 @@
 use arrow::datatypes::DataType::{Int64, Utf8};
 use barge_core::Operation::{Delete, Insert, InsertIfAbsent, Update, Upsert};
 
-use crate::support::{Fresh, words};
+use crate::support::{Fresh, words, write};
 
 const COLUMNS: &[(&str, arrow::datatypes::DataType)] = &[("id", Int64), ("name", Utf8)];
 
@@ -366,14 +366,14 @@ async fn few_privileges_are_enough() {
     let rows: Vec<[Option<&str>; 2]> =
         ids.iter().enumerate().map(|(n, id)| [Some(id.as_str()), Some(parent(n))]).collect();
     let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
-    let answers = words(&restricted.write("children", Insert, &[], &columns, &rows).await);
+    let answers = words(&write(&restricted, "children", Insert, &[], &columns, &rows).await);
     assert_eq!(
         [&answers[9], &answers[10], &answers[20], &answers[50]],
         ["Inserted", "Inserted", "ForeignKeyViolation", "CheckViolation"]
     );
     assert_eq!(answers.iter().filter(|word| *word == "Inserted").count(), 98);
     let rows: [&[Option<&str>]; 3] = [&[Some("1"), None], &[Some("-2"), None], &[Some("3"), None]];
-    let answers = restricted.write("private", Insert, &[], COLUMNS, &rows).await;
+    let answers = write(&restricted, "private", Insert, &[], COLUMNS, &rows).await;
     assert_eq!(words(&answers), ["Inserted", "CheckViolation", "Inserted"], "{answers:?}");
     drop(restricted);
     fresh.run(&format!("DROP OWNED BY {role}")).await;
