@@ -9,6 +9,7 @@ use tokio_postgres::{CopyInSink, Row, Statement};
 
 use crate::batch::Batch;
 use crate::connection::Connection;
+use crate::describe::rewrites;
 use crate::encode::{COPY_HEADER, COPY_TRAILER, copy_rows};
 use crate::error::error_of;
 use crate::options::Without;
@@ -233,11 +234,16 @@ pub(crate) fn is_plain(target: &Target) -> bool {
     target.description.kind == TableKind::Table && target.description.triggers.is_empty()
 }
 
+/// Whether COPY does what INSERT would do.
+fn may_copy(target: &Target) -> bool {
+    target.description.kind == TableKind::Table && !rewrites(&target.description)
+}
+
 fn way(plan: &Plan<'_>, batch: &Batch, outcomes: bool) -> Way {
     let target = plan.target;
     let operation = target.operation;
     if operation == Operation::Insert {
-        let copies = is_plain(target) && !plan.without.copy && batch.copies() && batch.rows >= COPY_ROWS;
+        let copies = may_copy(target) && !plan.without.copy && batch.copies() && batch.rows >= COPY_ROWS;
         return match target.generated() {
             Some(place) if outcomes => Way::Drawn(place),
             Some(place) => match batch.columns[place].0.null_count() {

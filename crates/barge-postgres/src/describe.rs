@@ -15,7 +15,7 @@ use crate::claim::FLUSHES;
 use crate::connection::Connection;
 use crate::types::{Kind, PgType};
 
-/// What stands for row level security among the triggers: it keeps rows out, too.
+/// What stands for row level security among the triggers: it keeps rows out, too. COPY refuses it.
 pub(crate) const ROW_SECURITY: &str = "row level security";
 
 /// A relation's name as others name it: with its schema only where that is not on the search path.
@@ -154,7 +154,7 @@ fn describe_sql() -> String {
         WHERE (tg.tgrelid = c.oid OR tg.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
         AND NOT tg.tgisinternal AND tg.tgenabled <> 'D'
         UNION
-        SELECT r.rulename FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'
+        SELECT 'rule ' || r.rulename FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'
     ) AS reactions";
     format!(
         "SELECT json_build_object('name', {NAME}, 'kind', c.relkind,
@@ -189,6 +189,11 @@ fn keys_sql(own: &str, other: &str, own_columns: &str, other_columns: &str) -> S
         names(own_columns, own),
         names(other_columns, other),
     )
+}
+
+/// Whether a table has rules or policies, which COPY passes over or refuses. A trigger that is called like one is taken for it.
+pub(crate) fn rewrites(description: &Description) -> bool {
+    description.triggers.iter().any(|name| name == ROW_SECURITY || name.starts_with("rule "))
 }
 
 impl Relation {

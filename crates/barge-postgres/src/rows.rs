@@ -1,49 +1,58 @@
 //! Steps of which some rows fail: which ones.
 //!
-//! Rows are sent in chunks, each under a savepoint. A chunk that fails is taken apart where the failure points: a sequence remembers the
-//! row that was being written, for what it holds is not rolled back. Rows whose parent is missing, or which fail a CHECK, are found by one
-//! statement for each constraint, rows whose key is there by an insert that leaves them out. Where failures are dense, rows go one by one, sent without waiting
-//! in between, and so they do where there are few. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
+//! Rows are sent in chunks, each under a savepoint. Inserts go by COPY, which says at which line it failed: where failures are few, the rows before
+//! that one are sent again, and those after it next. Rows whose parent is missing, or which fail a CHECK, are found by one statement for each
+//! constraint, and so are many rows whose key is there, or by an insert that leaves them out. For the rest a sequence remembers the row that was being
+//! written, for what it holds is not rolled back. Where failures are dense, rows go one by one, sent without waiting in between, and so they do
+//! where there are few. Which row is to blame is only ever a guess until that row has failed alone, so nothing rests on how it was made.
 
 mod causes;
+mod near;
+mod send;
+mod trace;
 
 use std::collections::HashSet;
+use std::ops::Range;
 
 use arrow::array::{ArrayRef, Int64Array};
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use barge_core::store::{AppliedRows, KeyEquality, Operation, Outcome, Step};
-use barge_core::{Error, ErrorKind, Result, Transaction};
-use causes::ordinals;
+use barge_core::{Error, ErrorKind, Result};
+use tokio_postgres::Statement;
 
 use crate::apply::{COPY_ROWS, Prepared, Way, is_plain};
 use crate::batch::Batch;
-use crate::connection::{Call, pipeline};
-use crate::error::error_of;
-use crate::statements::{Rows, TRACE};
 use crate::transaction::PostgresTransaction;
 
 /// The least rows in a chunk of which it isn't known that it fails.
 const CHUNK_MIN: usize = 64;
 /// The first chunk's part of all rows.
 const CHUNK_PART: usize = 16;
-/// The most rows that go one by one without waiting for those before.
-const WINDOW: usize = 64;
 /// The most bytes in a chunk's arrays, which the server holds several times over.
 const CHUNK_BYTES: usize = 32 << 20;
 /// One row in so many fails: then they go one by one.
 const DENSE: usize = 8;
+/// One row in so many makes a COPY fail: then looking for all such rows at once costs less than that COPY's five round trips.
+const SPARSE: usize = 256;
+/// So many that fail say nothing yet of how far they are from each other.
+const FEW: usize = 4;
 
 /// Applies a step and leaves out the rows that fail.
 pub(crate) async fn apply_rows(transaction: &mut PostgresTransaction, step: &Step) -> Result<AppliedRows> {
+    let without = transaction.connection().without();
+    // Rows whose drawn keys nobody asked for can be copied; those that are not, are answered each.
+    let wanted = Prepared::new(step, without)?;
     let step = Step { outcomes: true, ..step.clone() };
-    let mut prepared = Prepared::new(&step, transaction.connection().without())?;
-    // What COPY does not tell apart, statements do.
-    let copies = prepared.way == Way::Copy(None);
+    let mut prepared = Prepared::new(&step, without)?;
+    let copying = match wanted.way {
+        Way::Copy(left_out) => Some(Copying { left_out, statement: None, failures: 0 }),
+        _ => None,
+    };
     if let Way::Copy(_) = prepared.way {
         prepared.way = Way::Count;
     }
     transaction.mark("barge_rows");
-    let mut search = Search::new(&step, prepared, copies);
+    let mut search = Search::new(&step, prepared, copying);
     let searched = search.run(transaction).await;
     transaction.settle("barge_rows", searched).await?;
     Ok(search.finish())
@@ -61,21 +70,33 @@ struct Search<'a> {
     chunk: usize,
     /// The most rows of which arrays are sent.
     chunk_max: usize,
-    /// Whether chunks go by COPY: as long as what makes rows fail can be pointed at, so that the others can be copied.
-    copies: bool,
-    /// The row up to which rows that break a unique key were looked for.
-    keys_known: usize,
+    /// How chunks go by COPY: as long as what makes rows fail can be pointed at, so that the others can be copied.
+    copying: Option<Copying>,
+    /// A number for each row, equal where keys are; `None` before it was needed.
+    numbers: Option<Vec<u32>>,
+    /// The numbers of the keys that were written, where rows that repeat one are held back from COPY.
+    there: Option<HashSet<u32>>,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
-    /// Whether rows without a parent, and rows that fail a CHECK, were looked for.
+    /// Whether rows whose key is there, rows without a parent, and rows that fail a CHECK were looked for.
+    keys_known: bool,
     orphans_known: bool,
     checks_known: bool,
     /// Whether the sequence is there; `None` before it was tried.
     traced: Option<bool>,
 }
 
+/// COPY of the step's rows.
+struct Copying {
+    /// The place of the column that the database fills.
+    left_out: Option<usize>,
+    statement: Option<Statement>,
+    /// The rows it pointed at.
+    failures: usize,
+}
+
 impl<'a> Search<'a> {
-    fn new(step: &'a Step, prepared: Prepared<'a>, copies: bool) -> Self {
+    fn new(step: &'a Step, prepared: Prepared<'a>, copying: Option<Copying>) -> Self {
         let rows = step.batch.num_rows();
         let tolerant = tolerant_key(step);
         let chunk_max = (CHUNK_BYTES / (prepared.batch.bytes() / rows.max(1)).max(1)).clamp(1, rows.max(1));
@@ -87,11 +108,16 @@ impl<'a> Search<'a> {
             statements: 0,
             answered: 0,
             found: 0,
-            chunk: if copies || tolerant.is_some() { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) },
+            chunk: match copying {
+                Some(_) => (rows / CHUNK_PART).max(COPY_ROWS),
+                None => first_chunk(rows, tolerant.is_some()),
+            },
             chunk_max,
-            copies,
-            keys_known: 0,
+            copying,
+            numbers: None,
+            there: None,
             tolerant,
+            keys_known: false,
             orphans_known: false,
             checks_known: false,
             traced: None,
@@ -110,80 +136,129 @@ impl<'a> Search<'a> {
 
     /// Answers every row.
     async fn run(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
-        let numbers = self.numbers(transaction).await?;
-        self.chunk = self.chunk.min(self.chunk_max);
         let one_by_one = self.answers.len() <= CHUNK_MIN || self.step.target.rows_may_meet();
-        if self.copies && !one_by_one && !self.step.target.description.foreign_keys.is_empty() {
+        if self.copying.is_some()
+            && !one_by_one
+            && !self.step.target.description.foreign_keys.is_empty()
             // A COPY learns of a missing parent only at its end.
-            self.find_orphans(transaction, 0).await?;
+            && self.find_orphans(transaction, 0).await?
+        {
+            self.chunk = self.chunk_max;
         }
-        // Ranges of rows to do, the first on top.
-        let mut ranges = vec![(0, self.answers.len())];
-        while let Some((start, end)) = ranges.pop() {
-            let limit = first_repeat(&numbers, start, end.min(start + self.chunk));
-            if limit < end {
-                ranges.push((limit, end));
+        // Parts of the rows to do, the first on top.
+        let mut parts = vec![Part { start: 0, end: self.answers.len(), passed: false }];
+        while let Some(part) = parts.pop() {
+            let start = part.start;
+            let limit = self.limit(transaction, &part).await?;
+            if limit < part.end {
+                parts.push(Part { start: limit, ..part });
             }
-            let rows: Vec<u32> =
-                (start..limit).filter(|&row| self.answers[row].is_none()).map(|row| row as u32).collect();
+            let (rows, repeats) = self.rows_of(part.start..limit);
             if rows.is_empty() {
+                self.reject_repeats(transaction, &repeats).await?;
                 continue;
             }
             if one_by_one || self.is_dense() {
+                let mut rows = [rows, repeats].concat();
+                rows.sort_unstable();
                 self.one_by_one(transaction, &rows).await?;
                 continue;
             }
-            let Err(error) = self.chunk(transaction, &rows).await? else {
-                self.chunk = (self.chunk * 2).min(self.chunk_max);
-                continue;
-            };
-            if let &[row] = &rows[..] {
-                self.reject(row, error);
-            } else if error.kind() == ErrorKind::ForeignKeyViolation && !self.orphans_known {
-                self.find_orphans(transaction, start).await?;
-                ranges.push((start, limit));
-            } else if error.kind() == ErrorKind::CheckViolation && self.can_find_failed_checks() {
-                self.find_failed_checks(transaction, start).await?;
-                ranges.push((start, limit));
-            } else if error.kind() == ErrorKind::UniqueViolation && self.copies && self.keys_known < limit {
-                self.find_broken_keys(transaction, &rows).await?;
-                self.keys_known = limit;
-                ranges.push((start, limit));
-            } else if self.copies {
-                self.copies = false;
-                if self.tolerant.is_none() {
-                    self.chunk = (self.answers.len() / CHUNK_PART).max(CHUNK_MIN);
+            match self.chunk(transaction, &rows).await? {
+                Ok(()) => {
+                    self.chunk = (self.chunk * 2).min(self.chunk_max);
+                    self.reject_repeats(transaction, &repeats).await?;
                 }
-                ranges.push((start, limit));
-            } else {
-                self.chunk =
-                    (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
-                let guess = match self.last_row(transaction).await? {
-                    Some(place) => rows.get(place).map(|&row| row as usize),
-                    None => None,
-                };
-                match guess {
-                    Some(row) => ranges.extend([(row + 1, limit), (row, row + 1), (start, row)]),
-                    None => {
-                        let middle = rows[rows.len() / 2] as usize;
-                        ranges.extend([(middle, limit), (start, middle)]);
-                    }
+                Err(error) if rows.len() == 1 => {
+                    self.reject(rows[0], error);
+                    parts.push(Part { start: rows[0] as usize + 1, end: limit, passed: false });
                 }
-                ranges.retain(|(start, end)| start < end);
+                Err(error) => {
+                    let taken = self.take_apart(transaction, &rows, error).await?;
+                    let row_at = |place: usize| rows.get(place).map_or(limit, |&row| row as usize);
+                    let taken = taken.into_iter().map(|part| Part {
+                        start: if part.start == 0 { start } else { row_at(part.start) },
+                        end: row_at(part.end),
+                        ..part
+                    });
+                    parts.extend(taken.filter(|part| part.start < part.end));
+                }
             }
         }
-        if self.traced == Some(true) {
-            // Where it may not be dropped it stays as long as the session.
-            transaction.mark("barge_trace");
-            let dropped = transaction.connection().run(&format!("DROP SEQUENCE pg_temp.{TRACE}")).await;
-            transaction.settle("barge_trace", dropped).await.or_else(|error| {
-                match transaction.is_open() {
-                    true => Ok(()),
-                    false => Err(error),
-                }
-            })?;
+        self.drop_trace(transaction).await
+    }
+
+    /// Where rows that are sent together end.
+    async fn limit(&mut self, transaction: &mut PostgresTransaction, part: &Part) -> Result<usize> {
+        let chunk = match &self.copying {
+            Some(_) if part.passed => part.end - part.start,
+            // Half of the way from one row that fails to the next.
+            Some(Copying { failures: failures @ 1.., .. }) => (self.answered / failures / 2).max(COPY_ROWS),
+            _ => self.chunk,
+        };
+        let end = part.end.min(part.start + chunk.min(self.chunk_max));
+        if self.copying.is_some() {
+            return Ok(end);
         }
-        Ok(())
+        if self.numbers.is_none() {
+            self.numbers = Some(self.numbers(transaction).await?);
+        }
+        Ok(self.numbers.as_ref().map_or(end, |numbers| first_repeat(numbers, part.start, end)))
+    }
+
+    /// The rows of a range to send, and those of which it will be known after that they repeat a key.
+    fn rows_of(&self, range: Range<usize>) -> (Vec<u32>, Vec<u32>) {
+        let rows = range.filter(|&row| self.answers[row].is_none()).map(|row| row as u32);
+        let Some(there) = &self.there else { return (rows.collect(), Vec::new()) };
+        let mut sent = HashSet::new();
+        rows.partition(|&row| {
+            let number = self.number(row);
+            !there.contains(&number) && sent.insert(number)
+        })
+    }
+
+    fn number(&self, row: u32) -> u32 {
+        self.numbers.as_ref().and_then(|numbers| numbers.get(row as usize)).copied().unwrap_or(row)
+    }
+
+    /// Finds out more about rows that fail together. Gives the parts to send next, as places among the rows, the first one last.
+    async fn take_apart(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+        error: Error,
+    ) -> Result<Vec<Part>> {
+        let (first, all) = (rows[0] as usize, rows.len());
+        let place =
+            self.copying.as_ref().and_then(|_| self.place_in_copy(&error).filter(|&place| place < all));
+        if error.kind() == ErrorKind::ForeignKeyViolation && !self.orphans_known {
+            self.find_orphans(transaction, first).await?;
+            self.chunk = self.chunk_max;
+        } else if error.kind() == ErrorKind::CheckViolation && self.can_find_failed_checks() {
+            self.find_failed_checks(transaction, first).await?;
+            self.chunk = self.chunk_max;
+        } else if error.kind() == ErrorKind::UniqueViolation && self.copying.is_some() && !self.keys_known {
+            self.learn_keys(transaction, rows, place).await?;
+        } else if let Some(place) = place.filter(|_| self.is_sparse()) {
+            self.copying.iter_mut().for_each(|copying| copying.failures += 1);
+            return Ok(around(place, all));
+        } else if self.copying.take().is_some() {
+            self.there = None;
+            self.chunk = first_chunk(self.answers.len(), self.tolerant.is_some());
+        } else {
+            self.chunk = (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
+            return Ok(match self.last_row(transaction).await? {
+                Some(place) if place < all => around(place, all),
+                _ => vec![Part::new(all / 2, all), Part::new(0, all / 2)],
+            });
+        }
+        Ok(vec![Part::new(0, all)])
+    }
+
+    /// Whether so few rows made a COPY fail that it may fail again.
+    fn is_sparse(&self) -> bool {
+        let failures = self.copying.as_ref().map_or(0, |copying| copying.failures);
+        failures < FEW || failures * SPARSE <= self.answered
     }
 
     fn is_dense(&self) -> bool {
@@ -192,6 +267,10 @@ impl<'a> Search<'a> {
 
     fn answer(&mut self, row: u32, answer: Result<Outcome>) {
         self.answered += 1;
+        let number = self.number(row);
+        if let Some(there) = self.there.as_mut().filter(|_| answer.is_ok()) {
+            there.insert(number);
+        }
         self.answers[row as usize] = Some(answer);
     }
 
@@ -199,209 +278,6 @@ impl<'a> Search<'a> {
         self.found += 1;
         let table = self.step.target.table().to_string();
         self.answer(row, Err(error.with_table(table).with_row(row.into())));
-    }
-
-    /// Sends rows together and answers them. The inner error is a row's, and nothing of the rows is left then.
-    async fn chunk(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<Result<()>> {
-        if self.copies && rows.len() >= COPY_ROWS {
-            transaction.mark("barge_chunk");
-            let copied = self.copy(transaction, rows).await;
-            return match transaction.settle("barge_chunk", copied).await {
-                Err(error) if !(transaction.is_open() && may_be_a_rows(&error)) => Err(error),
-                copied => Ok(copied),
-            };
-        }
-        let trace = rows.len() > 1 && self.can_trace(transaction).await;
-        let order = if trace { Rows::Traced } else { Rows::Sorted };
-        if trace {
-            transaction.connection().send(&format!("SELECT setval('pg_temp.{TRACE}', 1, false)"));
-        }
-        transaction.mark("barge_chunk");
-        // The insert that leaves rows out is traced, so without the sequence it is not to be had.
-        let sent = match self.tolerant.clone().filter(|_| trace) {
-            Some(key) => self.send_tolerant(transaction, &key, rows).await,
-            None => self.send(transaction, rows, order).await,
-        };
-        match transaction.settle("barge_chunk", sent).await {
-            Ok(()) => Ok(Ok(())),
-            // The user may insert, and not read what was inserted.
-            Err(error)
-                if error.kind() == ErrorKind::Permission
-                    && self.tolerant.is_some()
-                    && transaction.is_open() =>
-            {
-                self.tolerant = None;
-                Ok(Err(error))
-            }
-            Err(error) if transaction.is_open() && may_be_a_rows(&error) => Ok(Err(error)),
-            Err(error) => Err(error),
-        }
-    }
-
-    async fn copy(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
-        let mut part = self.prepared.of_rows(rows)?;
-        part.way = Way::Copy(None);
-        let applied = transaction.send(&mut part, Rows::Sorted).await?;
-        self.statements += applied.statements;
-        if applied.affected != rows.len() as u64 {
-            return Err(Error::new(ErrorKind::Unsupported, "rows were kept out, and it isn't known which"));
-        }
-        rows.iter().for_each(|&row| self.answer(row, Ok(Outcome::Inserted)));
-        Ok(())
-    }
-
-    async fn send(&mut self, transaction: &mut PostgresTransaction, rows: &[u32], order: Rows) -> Result<()> {
-        let mut part = self.prepared.of_rows(rows)?;
-        let applied = transaction.send(&mut part, order).await?;
-        self.statements += applied.statements;
-        let outcomes = applied.outcomes.unwrap_or_default();
-        for (place, (&row, outcome)) in rows.iter().zip(outcomes).enumerate() {
-            if let Some(keys) = &applied.generated {
-                self.keys[row as usize] =
-                    (!arrow::array::Array::is_null(keys, place)).then(|| keys.value(place));
-            }
-            self.answer(row, Ok(outcome));
-        }
-        Ok(())
-    }
-
-    /// Inserts the rows that break no unique key, and names the key that the others break. Rows of which that can't be said are left
-    /// without an answer, to be sent alone.
-    async fn send_tolerant(
-        &mut self,
-        transaction: &mut PostgresTransaction,
-        key: &[usize],
-        rows: &[u32],
-    ) -> Result<()> {
-        let part = self.prepared.of_rows(rows)?;
-        let parameters = part.batch.parameters();
-        self.statements += 1;
-        let inserted =
-            transaction.connection().query(&part.plan.tolerant_insert(key), &parameters.bind()).await?;
-        let mut left: Vec<bool> = vec![true; rows.len()];
-        for place in ordinals(&inserted)? {
-            left[place] = false;
-        }
-        let skipped: Vec<u32> =
-            (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
-        let broken = self.broken_keys(transaction, &skipped).await?;
-        for (place, &row) in rows.iter().enumerate() {
-            match (left[place], broken.get(&row)) {
-                (false, _) => self.answer(row, Ok(Outcome::Inserted)),
-                (true, Some(error)) => {
-                    let table = self.step.target.table().to_string();
-                    self.answer(row, Err(error.clone().with_table(table).with_row(row.into())));
-                }
-                (true, None) => {}
-            }
-        }
-        let unnamed: Vec<u32> = skipped.into_iter().filter(|row| !broken.contains_key(row)).collect();
-        for row in unnamed {
-            transaction.mark("barge_alone");
-            let sent = self.send(transaction, &[row], Rows::Sorted).await;
-            match transaction.settle("barge_alone", sent).await {
-                Err(error) if may_be_a_rows(&error) && transaction.is_open() => self.reject(row, error),
-                sent => sent?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends rows one behind the other, each under its own savepoint, without waiting in between; goes on after one that fails.
-    async fn one_by_one(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
-        let together = is_plain(self.prepared.plan.target) && self.prepared.way != Way::UpdateThenInsert;
-        let mut window = 1;
-        let mut sent = 0;
-        while sent < rows.len() {
-            let next = &rows[sent..rows.len().min(sent + window)];
-            let passed = match together {
-                true => self.window(transaction, next).await?,
-                false => usize::from(
-                    self.chunk(transaction, next).await?.map_err(|error| self.reject(next[0], error)).is_ok(),
-                ),
-            };
-            // The row after those that passed was rejected.
-            let failed = passed < next.len();
-            sent += passed + usize::from(failed);
-            window = match (together, failed) {
-                (true, false) => (window * 2).min(WINDOW),
-                _ => 1,
-            };
-        }
-        Ok(())
-    }
-
-    /// How many of these rows passed; the one behind them, if there is one, was rejected.
-    async fn window(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<usize> {
-        let parts = rows.iter().map(|&row| self.prepared.of_rows(&[row])).collect::<Result<Vec<_>>>()?;
-        let connection = transaction.connection();
-        if let Some(part) = parts.first() {
-            part.prepare(connection).await?;
-        }
-        let mut answers = Vec::new();
-        answers.resize_with(parts.len(), || None);
-        let mut calls: Vec<Call<'_>> = Vec::with_capacity(parts.len() * 3);
-        for (part, answer) in parts.iter().zip(&mut answers) {
-            calls.push(Box::pin(async { drop(connection.run("SAVEPOINT barge_row").await) }));
-            calls.push(Box::pin(async move { *answer = Some(part.run(connection, Rows::Sorted).await) }));
-            calls.push(Box::pin(async { drop(connection.run("RELEASE barge_row").await) }));
-        }
-        pipeline(calls).await;
-        for (place, (&row, answer)) in rows.iter().zip(answers).enumerate() {
-            self.statements += 1;
-            match answer {
-                Some(Ok(applied)) => {
-                    if let Some(keys) = &applied.generated {
-                        self.keys[row as usize] = keys.iter().next().flatten();
-                    }
-                    let outcome = applied.outcomes.and_then(|outcomes| outcomes.into_iter().next());
-                    self.answer(row, Ok(outcome.unwrap_or(Outcome::Unchanged)));
-                }
-                // The server is told to go back without waiting for it: a row that fails costs one round trip, no more.
-                Some(Err(error)) if may_be_a_rows(&error) && error.code().is_some() => {
-                    transaction.connection().send("ROLLBACK TO barge_row; RELEASE barge_row");
-                    self.reject(row, error);
-                    return Ok(place);
-                }
-                Some(Err(error)) => {
-                    transaction.settle::<()>("barge_row", Err(error)).await?;
-                }
-                None => return Err(Error::new(ErrorKind::ConnectionLost, "the call was not answered")),
-            }
-        }
-        Ok(rows.len())
-    }
-
-    /// Makes the sequence, where that is allowed.
-    async fn can_trace(&mut self, transaction: &mut PostgresTransaction) -> bool {
-        if let Some(traced) = self.traced {
-            return traced;
-        }
-        if transaction.connection().without().temporary {
-            return *self.traced.insert(false);
-        }
-        transaction.mark("barge_trace");
-        let made =
-            transaction.connection().run(&format!("CREATE TEMPORARY SEQUENCE IF NOT EXISTS {TRACE}")).await;
-        let made = transaction.settle("barge_trace", made).await;
-        if let Err(error) = &made {
-            tracing::debug!(%error, "failing rows are searched for by halves");
-        }
-        *self.traced.insert(made.is_ok())
-    }
-
-    /// The place of the row that was written last, in the chunk that has just failed.
-    async fn last_row(&mut self, transaction: &mut PostgresTransaction) -> Result<Option<usize>> {
-        if self.traced != Some(true) {
-            return Ok(None);
-        }
-        self.statements += 1;
-        let sql = format!("SELECT last_value, is_called FROM pg_temp.{TRACE}");
-        let rows = transaction.connection().query(&sql, &[]).await?;
-        let Some(row) = rows.first() else { return Ok(None) };
-        let (last, called): (i64, bool) =
-            (row.try_get(0).map_err(error_of)?, row.try_get(1).map_err(error_of)?);
-        Ok(called.then_some(last as usize - 1))
     }
 
     /// A number for each row, equal where keys are: rows of one chunk have different keys. Empty where that doesn't matter.
@@ -422,6 +298,31 @@ impl<'a> Search<'a> {
             false => transaction.connection().key_groups(&keys).await,
         }
     }
+}
+
+/// The rows in the first chunk of those that go by statements.
+fn first_chunk(rows: usize, tolerant: bool) -> usize {
+    if tolerant { rows } else { (rows / CHUNK_PART).max(CHUNK_MIN) }
+}
+
+/// Rows from one to before another.
+#[derive(Clone, Copy)]
+struct Part {
+    start: usize,
+    end: usize,
+    /// Whether they passed before, until another row behind them failed.
+    passed: bool,
+}
+
+impl Part {
+    fn new(start: usize, end: usize) -> Self {
+        Part { start, end, passed: false }
+    }
+}
+
+/// The rows after one, that row, and those before it.
+fn around(place: usize, rows: usize) -> Vec<Part> {
+    vec![Part::new(place + 1, rows), Part::new(place, place + 1), Part { start: 0, end: place, passed: true }]
 }
 
 /// The places of the primary key, if an insert can leave out rows with a broken unique key and tell by it which rows it wrote.
@@ -455,14 +356,19 @@ fn first_repeat(numbers: &[u32], start: usize, end: usize) -> usize {
 }
 
 fn numbers_of(columns: Vec<ArrayRef>) -> Result<Vec<u32>> {
-    let fields = columns.iter().map(|array| SortField::new(array.data_type().clone())).collect();
-    let rows = RowConverter::new(fields)?.convert_columns(&columns)?;
-    let mut known = std::collections::HashMap::new();
+    let rows = key_rows(columns)?;
+    let mut known = hashbrown::HashMap::new();
     Ok(rows
         .iter()
         .map(|row| {
             let next = known.len() as u32;
-            *known.entry(row.owned()).or_insert(next)
+            *known.entry(row).or_insert(next)
         })
         .collect())
+}
+
+/// Keys that can be compared.
+fn key_rows(columns: Vec<ArrayRef>) -> Result<Rows> {
+    let fields = columns.iter().map(|array| SortField::new(array.data_type().clone())).collect();
+    Ok(RowConverter::new(fields)?.convert_columns(&columns)?)
 }

@@ -69,12 +69,11 @@ impl PostgresTransaction {
                 Ok(value)
             }
             Err(error) => {
-                if self
-                    .connection
-                    .run(&format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}"))
-                    .await
-                    .is_err()
-                {
+                let back = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
+                if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost {
+                    // The server refused something, so it is there, and takes this without being waited for.
+                    self.connection.send(&back);
+                } else if self.connection.run(&back).await.is_err() {
                     self.state = State::Failed;
                 }
                 Err(error)

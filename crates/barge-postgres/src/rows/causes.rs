@@ -8,7 +8,7 @@ use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
-use super::Search;
+use super::{Search, key_rows};
 use crate::apply::is_plain;
 use crate::batch::Parameters;
 use crate::connection::Connection;
@@ -16,10 +16,10 @@ use crate::error::error_of;
 use crate::statements::{Plan, Rows};
 use crate::transaction::PostgresTransaction;
 
-/// A batch's keys are looked up one by one: the planner, which reckons with a disk, may read the whole table instead. Servers that don't
-/// know the settings need none.
+/// A batch's keys are looked up by an index, one by one: the planner, which reckons with a disk, may read the whole table instead. Servers
+/// that don't know the settings need none.
 const BY_INDEX: &str = "SELECT CASE WHEN current_setting(name, true) IS NOT NULL THEN set_config(name, 'off', true) END \
-    FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin']) AS name";
+    FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan']) AS name";
 
 impl<'a> Search<'a> {
     /// Which unique key each of these rows breaks, as far as that can be seen by looking for its values.
@@ -36,56 +36,107 @@ impl<'a> Search<'a> {
             if self.finds_rows_by(unique) {
                 continue;
             }
-            let places = unique.columns.iter().map(|column| self.place_of(column.as_deref()?));
-            let Some(places) = places.collect::<Option<Vec<usize>>>() else { continue };
-            let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
-            let (plan, parameters) = self.narrowed(rows, &places)?;
-            let sql = plan.matching_on(&names, &all_of(&places));
-            for place in self.pointed(transaction, &sql, &parameters).await? {
+            let Some(places) = self.places_of(unique) else { continue };
+            let found = match self.near(transaction, rows, &places).await? {
+                Some(found) => found,
+                None => {
+                    let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
+                    let (plan, parameters) = self.narrowed(rows, &places)?;
+                    let sql = plan.matching_on(&names, &all_of(&places));
+                    self.pointed(transaction, &sql, &parameters).await?
+                }
+            };
+            for place in found {
                 let row = rows[place];
-                broken.entry(row).or_insert_with(|| {
-                    let values = self.values(row, &places);
-                    let message = format!(
-                        "duplicate key value violates unique constraint \"{}\": Key ({})=({values}) already exists",
-                        unique.name,
-                        names.join(", ")
-                    );
-                    let error = Error::new(ErrorKind::UniqueViolation, message).with_code("23505");
-                    let error = error.with_constraint(unique.name.clone());
-                    if let [name] = names[..] { error.with_column(name) } else { error }
-                });
+                broken.entry(row).or_insert_with(|| self.duplicate(row, unique, &places));
             }
         }
         Ok(broken)
     }
 
-    /// Rejects those of the rows whose unique key is in the table already.
-    pub(super) async fn find_broken_keys(
+    fn duplicate(&self, row: u32, unique: &UniqueKey, places: &[usize]) -> Error {
+        let names: Vec<&str> = unique.columns.iter().flatten().map(String::as_str).collect();
+        let message = format!(
+            "duplicate key value violates unique constraint \"{}\": Key ({})=({}) already exists",
+            unique.name,
+            names.join(", "),
+            self.values(row, places)
+        );
+        let error = Error::new(ErrorKind::UniqueViolation, message)
+            .with_code("23505")
+            .with_constraint(unique.name.clone())
+            .with_table(self.step.target.table().to_string())
+            .with_row(row.into());
+        if let [name] = names[..] { error.with_column(name) } else { error }
+    }
+
+    /// Looks for what made rows fail together over a unique key, `place` of them as COPY says: a key that they name again, which holds such rows
+    /// back from now on, or keys that are in the table, which rejects rows.
+    pub(super) async fn learn_keys(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+        place: Option<usize>,
+    ) -> Result<()> {
+        self.chunk = self.chunk_max;
+        if self.there.is_none() && self.names_key_again(rows, place)? {
+            self.numbers = Some(self.numbers(transaction).await?);
+            let written = (0..self.answers.len()).filter(|&row| matches!(self.answers[row], Some(Ok(_))));
+            self.there = Some(written.map(|row| self.number(row as u32)).collect());
+            return Ok(());
+        }
+        self.keys_known = true;
+        // Those before the one that failed passed.
+        let rows = self.unanswered(rows[place.unwrap_or(0)] as usize);
+        let mut broken = self.broken_keys(transaction, &rows).await?;
+        // A row that fails a CHECK, too, would have failed over that first: it is left to be sent.
+        if self.can_find_failed_checks() {
+            let lone: Vec<u32> = broken.keys().copied().collect();
+            let failing = self.failed_checks(transaction, &lone).await?;
+            broken.retain(|row, _| !failing.contains_key(row));
+        }
+        self.reject_pointed(transaction, broken).await?;
+        Ok(())
+    }
+
+    /// Whether the row that failed names the key of one before it; where it isn't known which failed, whether that may be.
+    fn names_key_again(&self, rows: &[u32], place: Option<usize>) -> Result<bool> {
+        let (Some(key), Some(place)) = (&self.tolerant, place) else { return Ok(self.tolerant.is_some()) };
+        let columns = key.iter().map(|&index| self.prepared.batch.columns[index].0.clone()).collect();
+        let keys = key_rows(columns)?;
+        let row = rows[place] as usize;
+        Ok((0..row).any(|other| keys.row(other) == keys.row(row)))
+    }
+
+    /// Rejects rows that name the key of one that was written.
+    pub(super) async fn reject_repeats(
         &mut self,
         transaction: &mut PostgresTransaction,
         rows: &[u32],
     ) -> Result<()> {
-        // A row that fails a CHECK, too, would have failed over that first.
-        if self.can_find_failed_checks() {
-            self.find_failed_checks(transaction, rows[0] as usize).await?;
+        let primary = &self.step.target.description.key;
+        let unique = self.step.target.description.unique.iter().find(|unique| {
+            unique.columns.len() == primary.len() && primary.iter().all(|column| unique.covers(column))
+        });
+        let places = unique.and_then(|unique| Some((unique, self.places_of(unique)?)));
+        let repeats = places
+            .iter()
+            .flat_map(|(unique, places)| rows.iter().map(|&row| (row, self.duplicate(row, unique, places))));
+        if !self.reject_pointed(transaction, repeats.collect()).await? && !rows.is_empty() {
+            self.one_by_one(transaction, rows).await?;
         }
-        let rows: Vec<u32> =
-            rows.iter().copied().filter(|&row| self.answers[row as usize].is_none()).collect();
-        let table = self.step.target.table().to_string();
-        let broken = self.broken_keys(transaction, &rows).await?;
-        let named = |(row, error): (u32, Error)| (row, error.with_table(table.clone()).with_row(row.into()));
-        self.reject_pointed(transaction, broken.into_iter().map(named).collect()).await
+        Ok(())
     }
 
-    /// Rejects the rows from one on whose parents are missing.
+    /// Rejects the rows from one on whose parents are missing. Whether there were any.
     pub(super) async fn find_orphans(
         &mut self,
         transaction: &mut PostgresTransaction,
         from: usize,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.orphans_known = true;
         if self.prepared.plan.target.operation == Operation::Delete {
-            return Ok(());
+            return Ok(false);
         }
         let rows = self.unanswered(from);
         let description = &self.step.target.description;
@@ -124,21 +175,34 @@ impl<'a> Search<'a> {
         from: usize,
     ) -> Result<()> {
         self.checks_known = true;
-        let rows = self.unanswered(from);
+        let failing = self.failed_checks(transaction, &self.unanswered(from)).await?;
+        self.reject_pointed(transaction, failing).await?;
+        Ok(())
+    }
+
+    /// Which CHECK each of these rows fails.
+    async fn failed_checks(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+    ) -> Result<BTreeMap<u32, Error>> {
         let mut failing = BTreeMap::new();
+        if rows.is_empty() {
+            return Ok(failing);
+        }
         for check in checks_of(transaction.connection(), self.step.target.table()).await? {
             let places: Option<Vec<usize>> =
                 check.columns.iter().map(|column| self.place_of(column)).collect();
             let Some(places) = places.filter(|places| !places.is_empty()) else { continue };
             let names: Vec<&str> = check.columns.iter().map(String::as_str).collect();
-            let (plan, parameters) = self.narrowed(&rows, &places)?;
+            let (plan, parameters) = self.narrowed(rows, &places)?;
             let sql = plan.failing(&names, &check.expression);
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 failing.entry(row).or_insert_with(|| self.failed_check(row, &check));
             }
         }
-        self.reject_pointed(transaction, failing).await
+        Ok(failing)
     }
 
     fn failed_check(&self, row: u32, check: &Check) -> Error {
@@ -162,39 +226,51 @@ impl<'a> Search<'a> {
         Ok((self.prepared.plan.narrow(places), batch.parameters()))
     }
 
-    /// The places of the rows that a statement points at; none where it can't be run: the user may lack a privilege that inserting doesn't
-    /// need, or a value makes an expression fail.
+    /// The places of the rows that a statement points at; none where it can't be run.
     async fn pointed(
         &mut self,
         transaction: &mut PostgresTransaction,
         sql: &str,
         parameters: &Parameters,
     ) -> Result<Vec<usize>> {
+        let asking = async |connection: &Connection| connection.query(sql, &parameters.bind()).await;
+        match self.asked(transaction, asking).await? {
+            Some(found) => ordinals(&found),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    /// What a statement gives. `None` where it can't be run: the user may lack a privilege that inserting doesn't need, or a value makes
+    /// an expression fail.
+    pub(super) async fn asked<T>(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        asking: impl AsyncFnOnce(&Connection) -> Result<T>,
+    ) -> Result<Option<T>> {
         self.statements += 1;
         transaction.mark("barge_cause");
         transaction.connection().send(BY_INDEX);
-        let found = transaction.connection().query(sql, &parameters.bind()).await;
-        match found {
+        match asking(transaction.connection()).await {
             Ok(found) => {
                 // Takes the settings back, too.
                 transaction.connection().send("ROLLBACK TO barge_cause; RELEASE barge_cause");
-                ordinals(&found)
+                Ok(Some(found))
             }
             Err(error) => match transaction.settle::<()>("barge_cause", Err(error)).await {
                 Err(error) if error.is_retryable() || !transaction.is_open() => Err(error),
-                _ => Ok(Vec::new()),
+                _ => Ok(None),
             },
         }
     }
 
     /// Rejects rows that were pointed at, if the first of them fails so when it is sent alone: else what pointed at them sees other rows or
-    /// compares otherwise than the constraint does.
+    /// compares otherwise than the constraint does. Whether they were.
     async fn reject_pointed(
         &mut self,
         transaction: &mut PostgresTransaction,
         pointed: BTreeMap<u32, Error>,
-    ) -> Result<()> {
-        let Some((&first, error)) = pointed.first_key_value() else { return Ok(()) };
+    ) -> Result<bool> {
+        let Some((&first, error)) = pointed.first_key_value() else { return Ok(false) };
         let (kind, constraint) = (error.kind(), error.constraint().map(str::to_owned));
         let part = self.prepared.of_rows(&[first])?;
         self.statements += 1;
@@ -207,13 +283,14 @@ impl<'a> Search<'a> {
             true => Ok(()),
             false => Err(error),
         })?;
-        let Some(failed) = failed else { return Ok(()) };
-        if failed.kind() == kind && failed.constraint() == constraint.as_deref() {
+        let Some(failed) = failed else { return Ok(false) };
+        let right = failed.kind() == kind && failed.constraint() == constraint.as_deref();
+        if right {
             for (row, error) in pointed {
                 self.answer(row, Err(error));
             }
         }
-        Ok(())
+        Ok(right)
     }
 
     /// The rows from one on that have no answer, as many as are sent together.
@@ -252,6 +329,10 @@ impl<'a> Search<'a> {
         target.operation.is_keyed()
             && unique.columns.len() == target.key.len()
             && target.key.iter().all(|&index| unique.covers(target.columns[index].name()))
+    }
+
+    fn places_of(&self, unique: &UniqueKey) -> Option<Vec<usize>> {
+        unique.columns.iter().map(|column| self.place_of(column.as_deref()?)).collect()
     }
 
     fn place_of(&self, column: &str) -> Option<usize> {

@@ -43,7 +43,7 @@ impl TableKeys {
     }
 }
 
-/// Finds equal keys, table by table. Rows that are only inserted are looked at where `all` is set.
+/// Finds equal keys, table by table. Rows that are only inserted are looked at where `all` is set, and they may have to wait for a parent.
 pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> Result<Vec<TableKeys>> {
     let mut tables: Vec<TableKeys> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
@@ -63,7 +63,12 @@ pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> R
         keys.rows = parts.iter().map(|part| part.batch.num_rows()).sum();
         keys.distinct = keys.rows;
         let inserts_only = parts.len() == 1 && parts[0].target.operation == Operation::Insert;
-        if inserts_only && !all {
+        // Rows that are only inserted move where they wait for a parent.
+        let moves = || {
+            let description = &parts[0].target.description;
+            !(description.foreign_keys.is_empty() && description.triggers.is_empty())
+        };
+        if inserts_only && !(all && moves()) {
             continue;
         }
         if let Some((ids, distinct)) = number_keys(store, &parts).await? {

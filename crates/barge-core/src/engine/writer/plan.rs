@@ -22,7 +22,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 
 use super::keys::TableKeys;
 use crate::record::Role;
-use crate::store::{Action, Description, ForeignKey, Operation, Outcome, Step, TableKind, Target};
+use crate::store::{Action, ForeignKey, Operation, Outcome, Step, TableKind, Target};
 use crate::{Result, TableName};
 
 /// Rows of one target, in arrival order.
@@ -177,13 +177,13 @@ pub(crate) fn statement_shows(target: &Target) -> bool {
     target.description.foreign_keys.iter().any(own_parents) || reaches_other_rows(target)
 }
 
-/// Whether what a row of a step does beside itself, through foreign keys or triggers, may meet another row of the step.
+/// Whether what a row of a step does beside itself, through foreign keys, may meet another row of the step. A trigger that brings the parent
+/// of an earlier row shows nothing: alone, that row would be tried again after the rest, and pass.
 fn reaches_other_rows(target: &Target) -> bool {
-    let Description { foreign_keys, triggers, .. } = &*target.description;
+    let foreign_keys = &target.description.foreign_keys;
     let changed_by_parents =
         || foreign_keys.iter().any(|key| key.on_delete != Action::Refuse || key.on_update != Action::Refuse);
-    (!triggers.is_empty() && !foreign_keys.is_empty())
-        || (changes_children(target) && (target.operation != Operation::Delete || changed_by_parents()))
+    changes_children(target) && (target.operation != Operation::Delete || changed_by_parents())
 }
 
 /// Whether rows of other tables may change with the target's, or find another parent in the place of theirs.

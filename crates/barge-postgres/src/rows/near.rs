@@ -1,0 +1,100 @@
+//! Which keys of a batch are in the table, where few of the table's keys are near the batch's: as a rule keys grow, and those of a batch lie beyond
+//! most of the table's.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::{DataType, Field, Schema};
+use barge_core::Result;
+use barge_core::record::quote;
+use barge_core::store::Query;
+use hashbrown::HashSet;
+
+use super::{Search, key_rows};
+use crate::read::Reading;
+use crate::transaction::PostgresTransaction;
+
+/// Of a batch's rows, the part up to which the table's keys are read. Each costs less than looking for a row's key.
+const NEAR_PART: usize = 8;
+
+impl Search<'_> {
+    /// The places among `rows` whose values in the columns `places` are in the table. `None` where many rows of the table lie between the
+    /// least and the greatest value of the first column, or it can't be said here which are the least and the greatest.
+    pub(super) async fn near(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+        places: &[usize],
+    ) -> Result<Option<Vec<usize>>> {
+        let rows = UInt32Array::from(rows.to_vec());
+        let columns = places.iter().map(|&place| take(self.step.batch.column(place), &rows, None));
+        let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
+        let Some(ends) = ends(&columns[0])? else { return Ok(None) };
+        let limit = rows.len() / NEAR_PART + 1;
+        let fields: Vec<Arc<Field>> =
+            places.iter().map(|&place| self.prepared.plan.target.columns[place].field.clone()).collect();
+        let names: Vec<String> = fields.iter().map(|field| format!("t.{}", quote(field.name()))).collect();
+        let query = Query {
+            sql: format!(
+                "SELECT {} FROM {{batch}} AS b JOIN {} AS t ON {} BETWEEN b.least AND b.greatest LIMIT {limit}",
+                names.join(", "),
+                self.step.target.table().quoted(),
+                names[0],
+            ),
+            batch: Some(RecordBatch::try_new(
+                Arc::new(Schema::new(vec![
+                    (*fields[0]).clone().with_name("least"),
+                    (*fields[0]).clone().with_name("greatest"),
+                ])),
+                vec![ends.slice(0, 1), ends.slice(1, 1)],
+            )?),
+            schema: Some(Arc::new(Schema::new(fields))),
+        };
+        let reading = Reading::over(&query)?;
+        let near = self.asked(transaction, async |connection| reading.collect(connection).await).await?;
+        match near.filter(|near| near.num_rows() < limit) {
+            Some(near) => places_in(near.columns(), &columns),
+            None => Ok(None),
+        }
+    }
+}
+
+/// The places of rows whose values are among others; `None` where the two aren't of one type.
+fn places_in(near: &[ArrayRef], columns: &[ArrayRef]) -> Result<Option<Vec<usize>>> {
+    if near.iter().zip(columns).any(|(near, column)| near.data_type() != column.data_type()) {
+        return Ok(None);
+    }
+    let (near, rows) = (key_rows(near.to_vec())?, key_rows(columns.to_vec())?);
+    let near: HashSet<&[u8]> = near.iter().map(|row| row.data()).collect();
+    Ok(Some((0..rows.num_rows()).filter(|&place| near.contains(rows.row(place).data())).collect()))
+}
+
+/// The least and the greatest of some values; `None` where there is none, or the server may order them otherwise.
+fn ends(values: &ArrayRef) -> Result<Option<ArrayRef>> {
+    use DataType::{
+        Date32, FixedSizeBinary, Int8, Int16, Int32, Int64, Time64, Timestamp, UInt8, UInt16, UInt32,
+    };
+    let as_the_server = matches!(
+        values.data_type(),
+        Int8 | Int16
+            | Int32
+            | Int64
+            | UInt8
+            | UInt16
+            | UInt32
+            | Date32
+            | Time64(_)
+            | Timestamp(..)
+            | FixedSizeBinary(16)
+    );
+    if !as_the_server {
+        return Ok(None);
+    }
+    let rows = key_rows(vec![values.clone()])?;
+    let given = || (0..values.len()).filter(|&row| values.is_valid(row));
+    let least = given().min_by_key(|&row| rows.row(row));
+    let greatest = given().max_by_key(|&row| rows.row(row));
+    let (Some(least), Some(greatest)) = (least, greatest) else { return Ok(None) };
+    Ok(Some(take(values, &UInt32Array::from(vec![least as u32, greatest as u32]), None)?))
+}

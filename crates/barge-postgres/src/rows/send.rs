@@ -1,0 +1,202 @@
+//! Rows sent: together, leaving out those that break a unique key, or one by one.
+
+use arrow::array::Array;
+use barge_core::store::Outcome;
+use barge_core::{Error, ErrorKind, Result, Transaction};
+
+use super::causes::ordinals;
+use super::{Search, may_be_a_rows};
+use crate::apply::{Way, is_plain};
+use crate::connection::{Call, pipeline};
+use crate::statements::{Rows, TRACE};
+use crate::transaction::PostgresTransaction;
+
+/// The most rows that go one by one without waiting for those before.
+const WINDOW: usize = 64;
+
+impl Search<'_> {
+    /// Sends rows together and answers them. The inner error is a row's, and nothing of the rows is left then.
+    pub(super) async fn chunk(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+    ) -> Result<Result<()>> {
+        if self.copying.is_some() && rows.len() > 1 {
+            transaction.mark("barge_chunk");
+            let copied = self.copy(transaction, rows).await;
+            return match transaction.settle("barge_chunk", copied).await {
+                Err(error) if !(transaction.is_open() && may_be_a_rows(&error)) => Err(error),
+                copied => Ok(copied),
+            };
+        }
+        let trace = rows.len() > 1 && self.can_trace(transaction).await;
+        let order = if trace { Rows::Traced } else { Rows::Sorted };
+        if trace {
+            transaction.connection().send(&format!("SELECT setval('pg_temp.{TRACE}', 1, false)"));
+        }
+        transaction.mark("barge_chunk");
+        // The insert that leaves rows out is traced, so without the sequence it is not to be had.
+        let sent = match self.tolerant.clone().filter(|_| trace) {
+            Some(key) => self.send_tolerant(transaction, &key, rows).await,
+            None => self.send(transaction, rows, order).await,
+        };
+        match transaction.settle("barge_chunk", sent).await {
+            Ok(()) => Ok(Ok(())),
+            // The user may insert, and not read what was inserted.
+            Err(error)
+                if error.kind() == ErrorKind::Permission
+                    && self.tolerant.is_some()
+                    && transaction.is_open() =>
+            {
+                self.tolerant = None;
+                Ok(Err(error))
+            }
+            Err(error) if transaction.is_open() && may_be_a_rows(&error) => Ok(Err(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn copy(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
+        let Some(copying) = &mut self.copying else {
+            return self.send(transaction, rows, Rows::Sorted).await;
+        };
+        let mut part = self.prepared.of_rows(rows)?;
+        part.way = Way::Copy(copying.left_out);
+        let statement = match &copying.statement {
+            Some(statement) => statement.clone(),
+            None => {
+                let sql = part.plan.copy(copying.left_out);
+                copying.statement.insert(transaction.connection().named(&sql, &[]).await?).clone()
+            }
+        };
+        self.statements += 1;
+        let applied = part.copy(transaction.connection(), statement).await?;
+        if applied.affected != rows.len() as u64 {
+            return Err(Error::new(ErrorKind::Unsupported, "rows were kept out, and it isn't known which"));
+        }
+        rows.iter().for_each(|&row| self.answer(row, Ok(Outcome::Inserted)));
+        Ok(())
+    }
+
+    async fn send(&mut self, transaction: &mut PostgresTransaction, rows: &[u32], order: Rows) -> Result<()> {
+        let mut part = self.prepared.of_rows(rows)?;
+        let applied = transaction.send(&mut part, order).await?;
+        self.statements += applied.statements;
+        let outcomes = applied.outcomes.unwrap_or_default();
+        for (place, (&row, outcome)) in rows.iter().zip(outcomes).enumerate() {
+            if let Some(keys) = &applied.generated {
+                self.keys[row as usize] = (!keys.is_null(place)).then(|| keys.value(place));
+            }
+            self.answer(row, Ok(outcome));
+        }
+        Ok(())
+    }
+
+    /// Inserts the rows that break no unique key, and names the key that the others break. Rows of which that can't be said are left
+    /// without an answer, to be sent alone.
+    async fn send_tolerant(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        key: &[usize],
+        rows: &[u32],
+    ) -> Result<()> {
+        let part = self.prepared.of_rows(rows)?;
+        let parameters = part.batch.parameters();
+        self.statements += 1;
+        let inserted =
+            transaction.connection().query(&part.plan.tolerant_insert(key), &parameters.bind()).await?;
+        let mut left: Vec<bool> = vec![true; rows.len()];
+        for place in ordinals(&inserted)? {
+            left[place] = false;
+        }
+        let skipped: Vec<u32> =
+            (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
+        let broken = self.broken_keys(transaction, &skipped).await?;
+        for (place, &row) in rows.iter().enumerate() {
+            match (left[place], broken.get(&row)) {
+                (false, _) => self.answer(row, Ok(Outcome::Inserted)),
+                (true, Some(error)) => self.answer(row, Err(error.clone())),
+                (true, None) => {}
+            }
+        }
+        let unnamed: Vec<u32> = skipped.into_iter().filter(|row| !broken.contains_key(row)).collect();
+        for row in unnamed {
+            transaction.mark("barge_alone");
+            let sent = self.send(transaction, &[row], Rows::Sorted).await;
+            match transaction.settle("barge_alone", sent).await {
+                Err(error) if may_be_a_rows(&error) && transaction.is_open() => self.reject(row, error),
+                sent => sent?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends rows one behind the other, each under its own savepoint, without waiting in between; goes on after one that fails.
+    pub(super) async fn one_by_one(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        rows: &[u32],
+    ) -> Result<()> {
+        let together = is_plain(self.prepared.plan.target) && self.prepared.way != Way::UpdateThenInsert;
+        let mut window = 1;
+        let mut sent = 0;
+        while sent < rows.len() {
+            let next = &rows[sent..rows.len().min(sent + window)];
+            let passed = match together {
+                true => self.window(transaction, next).await?,
+                false => usize::from(
+                    self.chunk(transaction, next).await?.map_err(|error| self.reject(next[0], error)).is_ok(),
+                ),
+            };
+            // The row after those that passed was rejected.
+            let failed = passed < next.len();
+            sent += passed + usize::from(failed);
+            window = match (together, failed) {
+                (true, false) => (window * 2).min(WINDOW),
+                _ => 1,
+            };
+        }
+        Ok(())
+    }
+
+    /// How many of these rows passed; the one behind them, if there is one, was rejected.
+    async fn window(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<usize> {
+        let parts = rows.iter().map(|&row| self.prepared.of_rows(&[row])).collect::<Result<Vec<_>>>()?;
+        let connection = transaction.connection();
+        if let Some(part) = parts.first() {
+            part.prepare(connection).await?;
+        }
+        let mut answers = Vec::new();
+        answers.resize_with(parts.len(), || None);
+        let mut calls: Vec<Call<'_>> = Vec::with_capacity(parts.len() * 3);
+        for (part, answer) in parts.iter().zip(&mut answers) {
+            calls.push(Box::pin(async { drop(connection.run("SAVEPOINT barge_row").await) }));
+            calls.push(Box::pin(async move { *answer = Some(part.run(connection, Rows::Sorted).await) }));
+            calls.push(Box::pin(async { drop(connection.run("RELEASE barge_row").await) }));
+        }
+        pipeline(calls).await;
+        for (place, (&row, answer)) in rows.iter().zip(answers).enumerate() {
+            self.statements += 1;
+            match answer {
+                Some(Ok(applied)) => {
+                    if let Some(keys) = &applied.generated {
+                        self.keys[row as usize] = keys.iter().next().flatten();
+                    }
+                    let outcome = applied.outcomes.and_then(|outcomes| outcomes.into_iter().next());
+                    self.answer(row, Ok(outcome.unwrap_or(Outcome::Unchanged)));
+                }
+                // The server is told to go back without waiting for it: a row that fails costs one round trip, no more.
+                Some(Err(error)) if may_be_a_rows(&error) && error.code().is_some() => {
+                    transaction.connection().send("ROLLBACK TO barge_row; RELEASE barge_row");
+                    self.reject(row, error);
+                    return Ok(place);
+                }
+                Some(Err(error)) => {
+                    transaction.settle::<()>("barge_row", Err(error)).await?;
+                }
+                None => return Err(Error::new(ErrorKind::ConnectionLost, "the call was not answered")),
+            }
+        }
+        Ok(rows.len())
+    }
+}
