@@ -11,7 +11,7 @@ mod near;
 mod send;
 mod trace;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
 
 use arrow::array::{ArrayRef, Int64Array};
@@ -78,6 +78,8 @@ struct Search<'a> {
     there: Option<HashSet<u32>>,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
+    /// Rows that most likely fail: they are sent alone.
+    suspects: BTreeSet<u32>,
     /// Whether rows whose key is there, rows without a parent, and rows that fail a CHECK were looked for.
     keys_known: bool,
     orphans_known: bool,
@@ -116,6 +118,7 @@ impl<'a> Search<'a> {
             copying,
             numbers: None,
             there: None,
+            suspects: BTreeSet::new(),
             tolerant,
             keys_known: false,
             orphans_known: false,
@@ -197,6 +200,11 @@ impl<'a> Search<'a> {
             _ => self.chunk,
         };
         let end = part.end.min(part.start + chunk.min(self.chunk_max));
+        let end = match self.suspects.range(part.start as u32..end as u32).next() {
+            Some(&row) if row as usize == part.start => part.start + 1,
+            Some(&row) => row as usize,
+            None => end,
+        };
         if self.copying.is_some() {
             return Ok(end);
         }

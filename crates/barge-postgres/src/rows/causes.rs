@@ -1,6 +1,6 @@
 //! Why rows fail, found for many at once: by one statement for each constraint.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use arrow::util::display::array_value_to_string;
 use barge_core::store::{ForeignKey, Operation, UniqueKey};
@@ -80,15 +80,23 @@ impl<'a> Search<'a> {
     ) -> Result<()> {
         self.chunk = self.chunk_max;
         if self.there.is_none() && self.names_key_again(rows, place)? {
-            self.numbers = Some(self.numbers(transaction).await?);
-            let written = (0..self.answers.len()).filter(|&row| matches!(self.answers[row], Some(Ok(_))));
-            self.there = Some(written.map(|row| self.number(row as u32)).collect());
-            return Ok(());
+            return self.hold_back_repeats(transaction).await;
         }
         self.keys_known = true;
         // Those before the one that failed passed.
         let rows = self.unanswered(rows[place.unwrap_or(0)] as usize);
         let mut broken = self.broken_keys(transaction, &rows).await?;
+        let primary = self.primary().map(|unique| unique.name.as_str());
+        if self.tolerant.is_some() && broken.values().any(|error| error.constraint() != primary) {
+            // A row that names a key again, too, would have failed over that first.
+            self.hold_back_repeats(transaction).await?;
+            let mut seen = HashSet::new();
+            let again: HashSet<u32> = (0..self.answers.len() as u32)
+                .filter(|&row| !matches!(self.answers[row as usize], Some(Err(_))))
+                .filter(|&row| !seen.insert(self.number(row)))
+                .collect();
+            broken.retain(|row, _| !again.contains(row));
+        }
         // A row that fails a CHECK, too, would have failed over that first: it is left to be sent.
         if self.can_find_failed_checks() {
             let lone: Vec<u32> = broken.keys().copied().collect();
@@ -96,6 +104,16 @@ impl<'a> Search<'a> {
             broken.retain(|row, _| !failing.contains_key(row));
         }
         self.reject_pointed(transaction, broken).await?;
+        Ok(())
+    }
+
+    /// From now on rows that name the key of one before them are sent no more, but judged when that one is written.
+    async fn hold_back_repeats(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
+        if self.there.is_none() {
+            self.numbers = Some(self.numbers(transaction).await?);
+            let written = (0..self.answers.len()).filter(|&row| matches!(self.answers[row], Some(Ok(_))));
+            self.there = Some(written.map(|row| self.number(row as u32)).collect());
+        }
         Ok(())
     }
 
@@ -114,11 +132,7 @@ impl<'a> Search<'a> {
         transaction: &mut PostgresTransaction,
         rows: &[u32],
     ) -> Result<()> {
-        let primary = &self.step.target.description.key;
-        let unique = self.step.target.description.unique.iter().find(|unique| {
-            unique.columns.len() == primary.len() && primary.iter().all(|column| unique.covers(column))
-        });
-        let places = unique.and_then(|unique| Some((unique, self.places_of(unique)?)));
+        let places = self.primary().and_then(|unique| Some((unique, self.places_of(unique)?)));
         let repeats = places
             .iter()
             .flat_map(|(unique, places)| rows.iter().map(|&row| (row, self.duplicate(row, unique, places))));
@@ -264,13 +278,18 @@ impl<'a> Search<'a> {
     }
 
     /// Rejects rows that were pointed at, if the first of them fails so when it is sent alone: else what pointed at them sees other rows or
-    /// compares otherwise than the constraint does. Whether they were.
+    /// compares otherwise than the constraint does. Where a trigger may see to it that they don't fail, each is sent alone in its turn. Whether
+    /// they are settled one way or the other.
     async fn reject_pointed(
         &mut self,
         transaction: &mut PostgresTransaction,
         pointed: BTreeMap<u32, Error>,
     ) -> Result<bool> {
         let Some((&first, error)) = pointed.first_key_value() else { return Ok(false) };
+        if !is_plain(&self.step.target) {
+            self.suspects.extend(pointed.keys());
+            return Ok(true);
+        }
         let (kind, constraint) = (error.kind(), error.constraint().map(str::to_owned));
         let part = self.prepared.of_rows(&[first])?;
         self.statements += 1;
@@ -329,6 +348,15 @@ impl<'a> Search<'a> {
         target.operation.is_keyed()
             && unique.columns.len() == target.key.len()
             && target.key.iter().all(|&index| unique.covers(target.columns[index].name()))
+    }
+
+    /// The primary key, which comes first among what a row is held against.
+    fn primary(&self) -> Option<&'a UniqueKey> {
+        let description = &self.step.target.description;
+        description.unique.iter().find(|unique| {
+            unique.columns.len() == description.key.len()
+                && description.key.iter().all(|column| unique.covers(column))
+        })
     }
 
     fn places_of(&self, unique: &UniqueKey) -> Option<Vec<usize>> {
