@@ -327,6 +327,23 @@ async fn a_proxy_delays_cuts_and_refuses() {
     assert_eq!(proxy.counts().connections, 2);
 }
 
+#[tokio::test]
+async fn a_proxy_that_is_silent_keeps_what_comes_and_tells_nobody() {
+    let (database, proxy) = proxied().await;
+    let client = connect(&proxy.url()).await;
+    proxy.silence();
+    let silence = Duration::from_millis(100);
+    let mut insert = std::pin::pin!(client.batch_execute("insert into t values (1)"));
+    assert!(tokio::time::timeout(silence, &mut insert).await.is_err(), "nothing is answered");
+    assert_eq!(ids(&database).await, "", "nothing arrives");
+    let url = proxy.url();
+    assert!(tokio::time::timeout(silence, try_connect(&url)).await.is_err(), "nobody is let in");
+    proxy.resume();
+    insert.await.unwrap();
+    assert_eq!(ids(&database).await, "1");
+    connect(&proxy.url()).await.simple_query("select 1").await.unwrap();
+}
+
 #[test]
 fn the_shared_server_ends_after_its_users_are_killed() {
     let run = format!("killed-{}", std::process::id());

@@ -10,6 +10,7 @@ extern crate barge_core as barge;
 mod connections;
 mod contention;
 mod exactly_once;
+mod given_up;
 mod search;
 mod support;
 mod tables;

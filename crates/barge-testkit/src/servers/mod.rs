@@ -4,7 +4,7 @@
 //! - [`own_postgres`], [`own_postgres_with_tls`]: a PostgreSQL that one test has to itself, to kill, to start again, to
 //!   configure.
 //! - [`pgbouncer`]: a PgBouncer before the shared server.
-//! - [`Proxy`]: loses connections where a test says, and slows them down.
+//! - [`Proxy`]: loses connections where a test says, slows them down, and falls silent.
 //!
 //! Every server listens on the loopback address alone, lives in a directory of its own under `TMPDIR`, or in memory where
 //! that is not set, and ends with the processes that use it, however they end: see `keeper.rs`. Run as root, it runs as

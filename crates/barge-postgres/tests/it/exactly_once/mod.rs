@@ -7,10 +7,12 @@
 //! Each seed means one workload and one series of faults, which the message of a failure prints. To run one seed again:
 //! `BARGE_FAULT_SEED=4711 cargo test -p barge-postgres --test it exactly_once`. Times are real, so a seed need not fail each time.
 
+mod begin;
 mod checks;
 mod every_message;
 mod faults;
 mod outages;
+mod silence;
 mod work;
 
 use std::ops::Range;

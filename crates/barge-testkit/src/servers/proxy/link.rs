@@ -102,6 +102,7 @@ async fn forward(
             if due > Instant::now() {
                 sleep_until(due).await;
             }
+            link.shared.hears().await;
             let passed = gate.pass(link, way, &chunk);
             to.write_all(&passed.bytes).await?;
             match passed.then {
@@ -113,6 +114,7 @@ async fn forward(
                 }
             }
         }
+        link.shared.hears().await;
         // The other end of the server's silence after a last query: it is through.
         if way == Way::ToClient && link.is_last_query() {
             return Err(Cut);

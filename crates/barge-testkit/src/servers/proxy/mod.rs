@@ -1,4 +1,4 @@
-//! A proxy that loses connections where a test says, and slows them down.
+//! A proxy that loses connections where a test says, slows them down, and falls silent.
 
 mod fault;
 mod link;
@@ -17,8 +17,8 @@ use super::port::{ReservedPort, bind};
 use fault::Meter;
 pub use fault::{Counts, FaultPoint, Traffic, Way};
 
-/// A proxy before a server, which loses connections where a test says, and slows them down. It ends when this value is
-/// dropped.
+/// A proxy before a server, which loses connections where a test says, slows them down, and falls silent. It ends when this
+/// value is dropped.
 ///
 /// It runs in the test's process, on a thread and a clock of its own, and forwards what comes to a loopback port. It
 /// understands PostgreSQL's messages as far as to tell one from the next and to find the statement that a message runs, so
@@ -50,6 +50,8 @@ struct Shared {
     control: Mutex<Control>,
     /// Changes when all connections are to be cut.
     cut: watch::Sender<()>,
+    /// Whether nothing is forwarded.
+    silent: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +63,12 @@ struct Control {
 impl Shared {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while nothing is forwarded.
+    async fn hears(&self) {
+        // The sender lives in self, so waiting can't fail.
+        let _ = self.silent.subscribe().wait_for(|silent| !silent).await;
     }
 }
 
@@ -81,7 +89,8 @@ impl Proxy {
         let port = ReservedPort::new();
         let (url, target) = through(url, port.number());
         let (cut, _) = watch::channel(());
-        let shared = Arc::new(Shared { target, control: Mutex::default(), cut });
+        let (silent, _) = watch::channel(false);
+        let shared = Arc::new(Shared { target, control: Mutex::default(), cut, silent });
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn({
             let (shared, port) = (Arc::clone(&shared), port.number());
@@ -115,6 +124,17 @@ impl Proxy {
     /// Cuts all connections now. New ones are taken; see [`Proxy::down`].
     pub fn cut(&self) {
         self.shared.cut.send_replace(());
+    }
+
+    /// Forwards nothing more, either way, and tells nobody, as a network that is down: connections stay, new ones are taken and hear nothing,
+    /// and neither side learns that the other closed its own. See [`Proxy::resume`].
+    pub fn silence(&self) {
+        self.shared.silent.send_replace(true);
+    }
+
+    /// Forwards again, first what came meanwhile.
+    pub fn resume(&self) {
+        self.shared.silent.send_replace(false);
     }
 
     /// Refuses new connections. Those that there are stay; see [`Proxy::cut`].
