@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use barge_core::record::{TableName, quote};
-use barge_core::store::{Description, LookUp, ORDINAL, Query, RecordStream};
+use barge_core::store::{Description, LookUp, ORDINAL, Query, RecordStream, Target};
 use barge_core::{Error, ErrorKind, Result};
 use futures::{StreamExt, stream};
 use tokio_postgres::{Column, RowStream};
@@ -295,6 +295,17 @@ fn read_cast(pg_type: &PgType) -> &'static str {
         Kind::Array(item) if matches!(item.kind, Kind::Enum | Kind::Other) => "::text[]",
         _ => "",
     }
+}
+
+/// Keys in the types of their columns.
+pub(crate) fn keys_of(target: &Target, keys: &RecordBatch) -> Result<Batch> {
+    let schema = keys.schema();
+    let types = schema.fields().iter().map(|field| {
+        let described = target.description.column(field.name());
+        let pg_type = described.map_or_else(|| PgType::for_field(field), |column| Ok(PgType::of(column)));
+        Ok((&**field, pg_type?))
+    });
+    Batch::new(keys, types.collect::<Result<Vec<_>>>()?)
 }
 
 impl Connection {

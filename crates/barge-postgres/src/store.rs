@@ -12,7 +12,6 @@ use barge_core::{Dialect, Error, ErrorKind, Operation, Result, Store, Table, Tab
 use tokio_postgres::Statement;
 
 use crate::apply::{Prepared, Way};
-use crate::batch::Batch;
 use crate::check::check;
 use crate::claim::FLUSHES;
 use crate::connection::{Call, Connection, answered, pipeline};
@@ -20,10 +19,9 @@ use crate::ddl::create_table_sql;
 use crate::error::{error_of, leaves_commit_unknown};
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
-use crate::read::{Lookups, Reading};
+use crate::read::{Lookups, Reading, keys_of};
 use crate::statements::Rows;
 use crate::transaction::{PostgresTransaction, of_step};
-use crate::types::PgType;
 
 /// A database in PostgreSQL.
 ///
@@ -100,13 +98,7 @@ impl Store for PostgresStore {
     }
 
     async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
-        let schema = keys.schema();
-        let types = schema.fields().iter().map(|field| {
-            let described = target.description.column(field.name());
-            let pg_type = described.map_or_else(|| PgType::for_field(field), |column| Ok(PgType::of(column)));
-            Ok((&**field, pg_type?))
-        });
-        let keys = Batch::new(keys, types.collect::<Result<Vec<_>>>()?)?;
+        let keys = keys_of(target, keys)?;
         self.pool.get().await?.key_groups(&keys).await
     }
 

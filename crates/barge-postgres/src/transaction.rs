@@ -7,14 +7,16 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
-use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Operation, Outcome, Query, Step, Token};
-use barge_core::{Error, ErrorKind, Result, Transaction};
+use barge_core::store::{
+    Applied, AppliedRows, CommitError, Description, LookUp, Operation, Outcome, Query, Step, Target, Token,
+};
+use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 
 use crate::apply::{Prepared, Way, copy_in, is_plain};
 use crate::batch::Batch;
 use crate::connection::{Connection, pipeline};
 use crate::error::{READ_ONLY, ended, error_of, leaves_commit_unknown};
-use crate::read::{Lookups, Reading};
+use crate::read::{Lookups, Reading, keys_of};
 use crate::statements::{Rows, Source};
 use crate::types::PgType;
 
@@ -281,6 +283,15 @@ impl Transaction for PostgresTransaction {
     async fn check_deferred_at_once(&mut self) -> Result<()> {
         self.whole(async |transaction| transaction.connection.run("SET CONSTRAINTS ALL IMMEDIATE").await)
             .await
+    }
+
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        self.whole(async |transaction| transaction.connection.describe(table).await).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let keys = keys_of(target, keys)?;
+        self.whole(async |transaction| transaction.connection.key_groups(&keys).await).await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

@@ -129,6 +129,13 @@ impl SqliteStore {
     }
 }
 
+/// The key columns' collations.
+pub(crate) fn collations(target: &Target, keys: &RecordBatch) -> Vec<Option<String>> {
+    let schema = keys.schema();
+    let fields = schema.fields().iter();
+    fields.map(|field| target.description.column(field.name())?.collation.clone()).collect()
+}
+
 #[async_trait]
 impl Store for SqliteStore {
     fn dialect(&self) -> Dialect {
@@ -163,12 +170,7 @@ impl Store for SqliteStore {
     }
 
     async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
-        let collations: Vec<Option<String>> = keys
-            .schema_ref()
-            .fields()
-            .iter()
-            .map(|field| target.description.column(field.name())?.collation.clone())
-            .collect();
+        let collations = collations(target, keys);
         let keys = keys.clone();
         // No table is read, so that nothing has to be waited for.
         self.schema(move |connection| connection.key_groups(&collations, &keys)).await

@@ -5,12 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Query, Step, Token};
-use barge_core::{Error, ErrorKind, Result, Transaction};
+use barge_core::store::{Applied, AppliedRows, CommitError, Description, LookUp, Query, Step, Target, Token};
+use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::apply::Undo;
 use crate::connection::Connection;
+use crate::store::collations;
 use crate::thread::Worker;
 
 /// An open transaction. It alone may use the connection until its permit is given back.
@@ -85,6 +86,16 @@ impl Transaction for SqliteTransaction {
             Ok(())
         })
         .await
+    }
+
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        let table = table.clone();
+        self.call(move |connection| connection.describe(&table)).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let (collations, keys) = (collations(target, keys), keys.clone());
+        self.call(move |connection| connection.key_groups(&collations, &keys)).await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

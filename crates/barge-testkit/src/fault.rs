@@ -33,7 +33,7 @@ pub enum Point {
     Commit,
     /// [`Store::look_up`], [`Transaction::look_up`] and [`Store::query`].
     Read,
-    /// [`Store::describe`].
+    /// [`Store::describe`] and [`Transaction::describe`].
     Describe,
 }
 
@@ -457,6 +457,14 @@ impl Transaction for FaultTransaction {
 
     async fn check_deferred_at_once(&mut self) -> Result<()> {
         self.pass(Point::Execute).await?.check_deferred_at_once().await
+    }
+
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        self.pass(Point::Describe).await?.describe(table).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        self.inner.as_mut().ok_or_else(gone)?.key_groups(target, keys).await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

@@ -136,6 +136,14 @@ impl Transaction for NullTransaction {
         Err(unsupported())
     }
 
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        self.0.describe(table).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        self.0.key_groups(target, keys).await
+    }
+
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         nothing(&look_up.table)
     }

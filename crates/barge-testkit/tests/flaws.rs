@@ -290,6 +290,14 @@ impl Transaction for FlawedTransaction {
         self.inner().check_deferred_at_once().await
     }
 
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        self.inner().describe(table).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        self.inner().key_groups(target, keys).await
+    }
+
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         self.inner().look_up(look_up).await
     }

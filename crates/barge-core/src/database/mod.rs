@@ -1,11 +1,11 @@
 //! A database as an application holds it: [`Database`], and transactions of several operations, [`Tx`].
 
+mod descriptions;
 mod look_up;
 mod transaction;
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
@@ -19,6 +19,8 @@ use crate::store::{
     CommitError, CommitObserver, Description, Observers, Operation, Outcome, Query, RecordStream, Sql, Store,
     Target,
 };
+pub(crate) use descriptions::Asked;
+use descriptions::Descriptions;
 use look_up::Wanted;
 pub use transaction::Tx;
 
@@ -38,40 +40,24 @@ pub struct Database {
 pub(crate) struct Core {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) observers: Observers,
-    descriptions: Mutex<HashMap<TableName, Arc<Description>>>,
+    descriptions: Descriptions,
     retry: Retry,
 }
 
 impl Core {
-    /// A table as the database describes it, from memory where it was asked before.
-    async fn describe(&self, table: &TableName) -> Result<(Arc<Description>, bool)> {
-        let known = self.descriptions().get(table).cloned();
-        match known {
-            Some(description) => Ok((description, true)),
-            None => Ok((self.describe_anew(table).await?, false)),
-        }
-    }
-
-    async fn describe_anew(&self, table: &TableName) -> Result<Arc<Description>> {
-        let description = Arc::new(self.store.describe(table).await?);
-        self.descriptions().insert(table.clone(), Arc::clone(&description));
-        Ok(description)
+    /// The database as everybody sees it.
+    pub(crate) fn ask(&self) -> Asked<'_> {
+        Asked::Store(&*self.store)
     }
 
     /// A record's table held against the database's.
     pub(crate) async fn target(&self, table: &Table, operation: Operation) -> Result<Arc<Target>> {
-        let (description, remembered) = self.describe(table.name()).await?;
-        let target = match Target::new(table, operation, description) {
-            // The table may have changed since it was described.
-            Err(_) if remembered => Target::new(table, operation, self.describe_anew(table.name()).await?),
-            target => target,
-        };
-        target.map(Arc::new)
+        self.descriptions.target(&mut self.ask(), table, operation).await
     }
 
     /// Whether a description is the one remembered.
     pub(crate) fn is_current(&self, description: &Arc<Description>) -> bool {
-        self.descriptions().get(&description.name).is_some_and(|known| Arc::ptr_eq(known, description))
+        self.descriptions.holds(description)
     }
 
     /// Forgets the tables that changed since they were described, and says whether any did.
@@ -80,23 +66,15 @@ impl Core {
         for part in parts {
             let now = self.store.describe(part.target.table()).await;
             if now.is_ok_and(|now| now != *part.target.description) {
-                self.descriptions().remove(part.target.table());
+                self.descriptions.forget(part.target.table());
                 changed = true;
             }
         }
         changed
     }
 
-    fn descriptions(&self) -> MutexGuard<'_, HashMap<TableName, Arc<Description>>> {
-        self.descriptions.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-    }
-
-    /// The rows as a part ready to send, or the first one's reason why not. `None` for no rows.
-    async fn part<R: Record>(&self, operation: Operation, records: &[R]) -> Result<Option<Part>> {
-        if records.is_empty() {
-            return Ok(None);
-        }
-        let target = self.target(R::table(), operation).await?;
+    /// The rows as a part ready to send, or the first one's reason why not. `None` where none is to be sent.
+    fn part<R: Record>(&self, target: Arc<Target>, records: &[R]) -> Result<Option<Part>> {
         let named = |error: Error| error.with_table(R::table().name().to_string());
         let batch = batch_of(records).map_err(named)?;
         let prepared = prepare(self, target, &batch, (0..records.len() as u32).collect()).map_err(named)?;
@@ -151,7 +129,7 @@ impl Database {
         let core = Core {
             store,
             observers: Observers::default(),
-            descriptions: Mutex::new(HashMap::new()),
+            descriptions: Descriptions::default(),
             retry: Retry::default(),
         };
         Database { core: Arc::new(core) }
@@ -198,7 +176,7 @@ impl Database {
     /// # Errors
     /// `MissingTable`.
     pub async fn describe(&self, table: &TableName) -> Result<Arc<Description>> {
-        self.core.describe_anew(table).await
+        self.core.descriptions.ask(&mut self.core.ask(), table).await
     }
 
     /// The tables and views of the database, sorted by name.
@@ -318,7 +296,11 @@ impl Database {
     }
 
     async fn write_all<R: Record>(&self, operation: Operation, records: &[R]) -> Result<Written> {
-        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
+        if records.is_empty() {
+            return Ok(Written::default());
+        }
+        let target = self.core.target(R::table(), operation).await?;
+        let Some(part) = self.core.part(target, records)? else { return Ok(Written::default()) };
         let options = FlushOptions {
             rows: records.len() as u32,
             outcomes: true,

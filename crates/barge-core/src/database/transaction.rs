@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 
+use super::descriptions::{Asked, Descriptions};
 use super::look_up::Wanted;
 use super::{Core, Written};
 use crate::engine::writer::answers::Answers;
@@ -22,12 +23,14 @@ pub struct Tx {
     transaction: Box<dyn Transaction>,
     changes: Vec<Change>,
     failure: Option<Error>,
+    /// Tables as this transaction sees them, once it ran statements that may have changed them.
+    own: Option<Descriptions>,
 }
 
 impl Tx {
     pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
         let transaction = core.store.begin().await?;
-        Ok(Tx { core: Arc::clone(core), transaction, changes: Vec::new(), failure: None })
+        Ok(Tx { core: Arc::clone(core), transaction, changes: Vec::new(), failure: None, own: None })
     }
 
     /// Adds all rows, or fails.
@@ -80,14 +83,21 @@ impl Tx {
     }
 
     async fn send_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
-        let Some(part) = self.core.part(operation, records).await? else { return Ok(Written::default()) };
+        if records.is_empty() {
+            return Ok(Written::default());
+        }
+        // Over its own connection: waiting for a second one, transactions might wait for each other.
+        let descriptions = self.own.as_ref().unwrap_or(&self.core.descriptions);
+        let mut asked = Asked::Transaction(&mut *self.transaction);
+        let target = descriptions.target(&mut asked, R::table(), operation).await?;
+        let Some(part) = self.core.part(target, records)? else { return Ok(Written::default()) };
         self.note(&part);
         self.send(&part, records.len() as u32).await
     }
 
     async fn send(&mut self, part: &Part, rows: u32) -> Result<Written> {
         let parts = std::slice::from_ref(part);
-        let keys = find_keys(&*self.core.store, parts, false).await?;
+        let keys = find_keys(&mut Asked::Transaction(&mut *self.transaction), parts, false).await?;
         let mut answers = Answers::new(rows, true);
         if let Some(steps) = group(parts, &keys)? {
             for planned in steps {
@@ -153,15 +163,16 @@ impl Tx {
         self.remember(rows)
     }
 
-    /// Runs one statement without a batch, and returns the number of rows it changed. What Barge remembers of tables is forgotten.
+    /// Runs one statement without a batch, and returns the number of rows it changed. It may change tables: this transaction describes them anew,
+    /// and with its commit what Barge remembers of them is forgotten.
     ///
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
         self.check()?;
         let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        self.own = Some(Descriptions::default());
         let changed = self.transaction.execute(&sql).await;
-        self.core.descriptions().clear();
         self.remember(changed)
     }
 
@@ -197,6 +208,9 @@ impl Tx {
         }
         let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
         let committed = self.transaction.commit().await;
+        if self.own.is_some() {
+            self.core.descriptions.forget_all();
+        }
         if let Some(fence) = fence {
             fence.lower(match &committed {
                 Ok(()) => CommitOutcome::Committed,

@@ -501,6 +501,13 @@ pub trait Transaction: Send {
         Ok(())
     }
 
+    /// Describes a table as this transaction sees it, over no other connection; as [`Store::describe`]. A table that isn't there leaves the
+    /// transaction as it was.
+    async fn describe(&mut self, table: &TableName) -> Result<Description>;
+
+    /// Numbers keys over no other connection; as [`Store::key_groups`].
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>>;
+
     /// Reads rows by key inside the transaction; as [`Store::look_up`].
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch>;
 

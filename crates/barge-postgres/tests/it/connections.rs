@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use barge_core::store::Store;
-use barge_core::{Error, ErrorKind};
+use barge_core::{Database, Error, ErrorKind, FromRow, Outcome, Record};
 use barge_postgres::{PostgresOptions, PostgresStore};
 use barge_testkit::servers::{own_postgres_with_tls, postgres};
 
@@ -27,6 +27,51 @@ async fn a_full_pool_says_so_after_the_time_allowed() {
     assert!(error.message().contains("pool_size") && error.message().contains("50ms"), "{error}");
     held.rollback().await.unwrap();
     store.begin().await.unwrap().rollback().await.unwrap();
+}
+
+/// A transaction asks for all it has to know over its own connection: for a second one it might wait for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_needs_no_second_connection() {
+    #[derive(Record, FromRow)]
+    #[record(table = "words")]
+    struct Word {
+        #[record(key)]
+        word: String,
+        n: i64,
+    }
+    let words =
+        |texts: &[&str]| texts.iter().map(|text| Word { word: (*text).to_owned(), n: 1 }).collect::<Vec<_>>();
+    let fresh =
+        Fresh::with(&["CREATE EXTENSION citext", "CREATE TABLE words(word citext PRIMARY KEY, n bigint)"])
+            .await;
+    let options =
+        PostgresOptions::from_url(&fresh.url()).unwrap().pool_size(1).pool_wait(Duration::from_millis(300));
+    let db = Database::new(options.open().await.unwrap());
+    let mut tx = db.begin().await.unwrap();
+    // Neither was the table described, nor is it known which of the keys are equal.
+    let written = tx.upsert_all(&words(&["a", "b", "A"])).await.unwrap();
+    assert_eq!(written.outcomes(), [Outcome::Inserted, Outcome::Inserted, Outcome::Updated]);
+    assert_eq!(tx.get_all::<Word, _>(&["B", "c"]).await.unwrap().iter().flatten().count(), 1);
+    // What it made and changed itself, it sees, and nobody else.
+    tx.execute("ALTER TABLE words ADD COLUMN more bigint DEFAULT 3").await.unwrap();
+    tx.execute("CREATE TABLE made(id bigint PRIMARY KEY)").await.unwrap();
+    #[derive(Record)]
+    #[record(table = "made")]
+    struct Made {
+        #[record(key)]
+        id: i64,
+    }
+    tx.insert_all(&[Made { id: 1 }, Made { id: 2 }]).await.unwrap();
+    tx.rollback().await.unwrap();
+    let error = db.insert_all(&[Made { id: 1 }]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingTable, "{error:?}");
+    db.insert_all(&words(&["a", "b"])).await.unwrap();
+    // What it commits, others see.
+    let mut tx = db.begin().await.unwrap();
+    tx.execute("CREATE TABLE made(id bigint PRIMARY KEY)").await.unwrap();
+    tx.commit().await.unwrap();
+    db.insert_all(&[Made { id: 1 }]).await.unwrap();
+    assert_eq!(fresh.rows("SELECT count(*) FROM made").await, ["1"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

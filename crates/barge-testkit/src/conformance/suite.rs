@@ -74,6 +74,8 @@ macro_rules! conformance_suite {
                 an_earlier_token_counts_as_claimed
                 writers_and_lanes_claim_by_themselves
                 a_claim_is_rolled_back
+                a_transaction_describes_tables_as_it_sees_them
+                a_transaction_compares_keys_as_the_store_does
                 writers_are_serialised
                 transactions_of_many_tasks_all_happen
                 a_second_writer_waits

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use arrow::datatypes::DataType::{Int64, Utf8};
 use barge_core::store::{CommitError, Query, Step, Target, Token};
 use barge_core::{ErrorKind, Operation, Result};
 use uuid::Uuid;
 
 use super::fixture::*;
-use super::{Feature, Harness, Support};
+use super::{Constraints, Feature, Harness, Support};
 use crate::Value;
 use Operation::*;
 
@@ -167,6 +168,39 @@ pub async fn a_claim_is_rolled_back(harness: &dyn Harness) {
     transaction.commit().await.unwrap();
     let mut transaction = people.store.begin().await.unwrap();
     assert!(!transaction.claim(&token).await.unwrap());
+}
+
+/// A transaction describes what it made itself, and its description goes with it. Asking for a table that isn't there leaves it open.
+pub async fn a_transaction_describes_tables_as_it_sees_them(harness: &dyn Harness) {
+    let people = Fixture::people(harness).await;
+    let made = table("made", [key("id", Int64), column("note", Utf8)]);
+    let mut transaction = people.store.begin().await.unwrap();
+    let before = transaction.describe(people.table.name()).await.unwrap();
+    assert_eq!(before, people.store.describe(people.table.name()).await.unwrap());
+    assert_eq!(failure(transaction.describe(made.name()).await).kind(), ErrorKind::MissingTable);
+    assert!(transaction.is_open());
+    transaction.execute(&people.store.create_table_sql(&made).unwrap()).await.unwrap();
+    let description = transaction.describe(made.name()).await.unwrap();
+    let columns: Vec<&str> = description.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!((columns, description.key), (vec!["id", "note"], vec!["id".to_owned()]));
+    transaction.rollback().await.unwrap();
+    assert_eq!(failure(people.store.describe(made.name()).await).kind(), ErrorKind::MissingTable);
+    people.assert_rows(&[]).await;
+}
+
+/// Inside a transaction the same keys are equal as outside.
+pub async fn a_transaction_compares_keys_as_the_store_does(harness: &dyn Harness) {
+    let words = table("words", [key("word", Utf8)]);
+    let ignores = kept(harness, Feature::IgnoreCase);
+    let constraints = if ignores { Constraints::none().ignore_case("word") } else { Constraints::none() };
+    let words = Fixture::new(harness, words, constraints).await;
+    let target = words.target(Upsert).await;
+    let keys = batch(words.table.columns(), &rows![["b"], ["a"], ["B"], ["b"]]);
+    let outside = words.store.key_groups(&target, &keys).await.unwrap();
+    let mut transaction = words.store.begin().await.unwrap();
+    assert_eq!(transaction.key_groups(&target, &keys).await.unwrap(), outside);
+    assert_eq!((outside[0] == outside[3], outside[0] == outside[2]), (true, ignores));
+    transaction.rollback().await.unwrap();
 }
 
 /// Writers side by side come one after the other: each reads what the one before wrote, and none is lost.

@@ -200,21 +200,7 @@ impl Store for MemoryStore {
 
     async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
         self.open()?;
-        let state = self.committed();
-        let definition = &state.table(target.table())?.definition;
-        let schema = keys.schema();
-        let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
-        let columns = definition.places(&names)?;
-        let mut groups: std::collections::BTreeMap<Vec<Value>, u32> = Default::default();
-        let mut numbers = Vec::with_capacity(keys.num_rows());
-        for row in 0..keys.num_rows() {
-            let cells = columns.iter().zip(keys.columns());
-            let key = cells
-                .map(|(&place, array)| Ok(definition.columns[place].key_value(&Value::read(array, row)?)));
-            let next = groups.len() as u32;
-            numbers.push(*groups.entry(key.collect::<Result<_>>()?).or_insert(next));
-        }
-        Ok(numbers)
+        self.committed().key_groups(target, keys)
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array, RecordBatch};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema};
-use barge_core::store::{Description, LookUp, ORDINAL, Reference, Token};
+use barge_core::store::{Description, LookUp, ORDINAL, Reference, Target, Token};
 use barge_core::{Error, ErrorKind, Result, TableName};
 use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
 
@@ -64,6 +64,24 @@ impl State {
 
     pub(super) fn drop_table(&mut self, name: &TableName) {
         self.tables.remove(name);
+    }
+
+    /// Numbers keys: equal ones get one number.
+    pub(super) fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let definition = &self.table(target.table())?.definition;
+        let schema = keys.schema();
+        let names: Vec<&String> = schema.fields().iter().map(|field| field.name()).collect();
+        let columns = definition.places(&names)?;
+        let mut groups: BTreeMap<Vec<Value>, u32> = BTreeMap::new();
+        let mut numbers = Vec::with_capacity(keys.num_rows());
+        for row in 0..keys.num_rows() {
+            let cells = columns.iter().zip(keys.columns());
+            let key = cells
+                .map(|(&place, array)| Ok(definition.columns[place].key_value(&Value::read(array, row)?)));
+            let next = groups.len() as u32;
+            numbers.push(*groups.entry(key.collect::<Result<_>>()?).or_insert(next));
+        }
+        Ok(numbers)
     }
 
     pub(super) fn describe(&self, name: &TableName) -> Result<Description> {

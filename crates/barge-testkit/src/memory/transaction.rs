@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 
 use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
-use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Query, Step, Token};
-use barge_core::{Error, ErrorKind, Result, Transaction};
+use barge_core::store::{Applied, AppliedRows, CommitError, Description, LookUp, Query, Step, Target, Token};
+use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::state::State;
@@ -107,6 +107,16 @@ impl Transaction for MemoryTransaction {
         let table = MemoryTable::from_text(sql).ok_or_else(no_sql)?;
         self.statement(|state| state.create(table))?;
         Ok(0)
+    }
+
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        self.touch()?;
+        self.state.describe(table)
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        self.touch()?;
+        self.state.key_groups(target, keys)
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {

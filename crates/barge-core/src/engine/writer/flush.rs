@@ -153,7 +153,7 @@ async fn attempt(
     if options.atomic && !rejected.is_empty() {
         return Ok(work.roll_back_all(parts, options));
     }
-    let keys = find_keys(&*core.store, parts, false).await?;
+    let keys = find_keys(&mut core.ask(), parts, false).await?;
     let refused = match group(parts, &keys)? {
         None => None,
         Some(steps) => match grouped(core, parts, steps, work, options).await? {

@@ -10,7 +10,8 @@ use arrow::row::{RowConverter, SortField};
 use hashbrown::HashTable;
 
 use super::plan::Part;
-use crate::store::{KeyEquality, Operation, Store};
+use crate::database::Asked;
+use crate::store::{KeyEquality, Operation};
 use crate::{Result, TableName};
 
 /// Which rows of a flush name the same key.
@@ -44,7 +45,7 @@ impl TableKeys {
 }
 
 /// Finds equal keys, table by table. Rows that are only inserted are looked at where `all` is set, and they may have to wait for a parent.
-pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> Result<Vec<TableKeys>> {
+pub(crate) async fn find_keys(asked: &mut Asked<'_>, parts: &[Part], all: bool) -> Result<Vec<TableKeys>> {
     let mut tables: Vec<TableKeys> = Vec::new();
     for (index, part) in parts.iter().enumerate() {
         match tables.iter_mut().find(|keys| keys.table == *part.target.table()) {
@@ -71,7 +72,7 @@ pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> R
         if inserts_only && !(all && moves()) {
             continue;
         }
-        if let Some((ids, distinct)) = number_keys(store, &parts).await? {
+        if let Some((ids, distinct)) = number_keys(asked, &parts).await? {
             keys.ids = Some(ids);
             keys.distinct = distinct;
         }
@@ -80,7 +81,7 @@ pub(crate) async fn find_keys(store: &dyn Store, parts: &[Part], all: bool) -> R
 }
 
 /// Numbers the keys of one table's parts. `None` where the parts' keys can't be compared.
-async fn number_keys(store: &dyn Store, parts: &[&Part]) -> Result<Option<(Vec<Vec<u32>>, usize)>> {
+async fn number_keys(asked: &mut Asked<'_>, parts: &[&Part]) -> Result<Option<(Vec<Vec<u32>>, usize)>> {
     let Some(keys) = comparable_keys(parts)? else { return Ok(None) };
     let target = &parts[0].target;
     let ask = target
@@ -88,7 +89,7 @@ async fn number_keys(store: &dyn Store, parts: &[&Part]) -> Result<Option<(Vec<V
         .iter()
         .any(|&index| target.described(index).is_some_and(|column| column.equality == KeyEquality::Database));
     let (ids, distinct) = if ask {
-        let ids = store.key_groups(target, &keys).await?;
+        let ids = asked.key_groups(target, &keys).await?;
         numbered(&ids)
     } else {
         number_rows(keys.columns())?

@@ -26,7 +26,7 @@ pub(super) async fn replay(
     options: &FlushOptions<'_>,
     refused: Option<&Error>,
 ) -> Result<Work, Failed> {
-    let keys = find_keys(&*core.store, parts, true).await?;
+    let keys = find_keys(&mut core.ask(), parts, true).await?;
     let suspect = refused.filter(|error| error.is_row()).and_then(Error::table).map(str::to_owned);
     let mut known = Known { suspect, ..Known::default() };
     loop {
