@@ -509,6 +509,7 @@ mod tests {
             560,
             "cut once for flushes that ran together"
         );
+        assert_eq!(adapted(&limits, 392, 800, 800, target * 2), 392, "never raised by one that was too slow");
         assert_eq!(adapted(&limits, 900, 800, 800, target), 900, "raised once");
         let fixed = Limits { latency_target: None, ..limits };
         assert_eq!(adapted(&fixed, 800, 800, 800, Duration::from_secs(9)), 800);

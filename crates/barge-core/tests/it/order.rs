@@ -1,8 +1,10 @@
 //! What a flush did is what its rows, one by one in order of arrival, would have done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use barge_core::{ErrorKind, Outcome, Result, Writer};
+use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
 
 use super::*;
 
@@ -259,4 +261,29 @@ async fn what_failed_grouped_goes_row_by_row_at_once() {
     let statistics = writer.close().await.unwrap().statistics;
     assert_eq!((statistics.round_trips, statistics.rejected), (2, 1), "{statistics:?}");
     assert_eq!((store.rows("accounts").len(), store.rows("orders").len()), (100, 100));
+}
+
+/// Rows of the table of which one was refused go row by row at once: as one step they would be refused again. The other tables' rows stay a step.
+#[tokio::test]
+async fn only_the_table_of_a_row_that_failed_is_searched() {
+    let (store, _) = shop(Action::Cascade);
+    store.create(MemoryTable::new(Task::table())).unwrap();
+    // Faults that do nothing, but are counted.
+    let counted = [Point::Apply, Point::ApplyRows].into_iter().flat_map(|point| {
+        (1..20).map(move |nth| Fault { point, nth, effect: Effect::Delay(Duration::ZERO) })
+    });
+    let faults = FaultStore::new(Arc::new(store.clone()), FaultPlan::new(counted));
+    let writer = one_flush(&Database::new(faults.clone()));
+    for id in 0..10 {
+        writer.insert(&task(id, "fine")).await.unwrap();
+    }
+    for id in 0..10 {
+        writer.insert(&account(id, &(if id == 7 { 3 } else { id }).to_string())).await.unwrap();
+    }
+    writer.flush().await.unwrap();
+    let report = writer.close().await.unwrap();
+    assert_eq!((report.statistics.committed, report.statistics.rejected), (19, 1));
+    let calls = |point| faults.met().iter().filter(|fault| fault.point == point).count();
+    // Both tables grouped, then the tasks again.
+    assert_eq!((calls(Point::Apply), calls(Point::ApplyRows)), (3, 1));
 }

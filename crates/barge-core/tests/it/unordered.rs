@@ -267,6 +267,26 @@ async fn a_second_flush_starts_when_it_is_worth_it() {
     writer.close().await.unwrap().into_result().unwrap();
 }
 
+/// A few rows wait beside a flush that is under way; the one that makes the buffer half full sends them, and nothing else has to come.
+#[tokio::test(start_paused = true)]
+async fn rows_that_wait_beside_a_flush_leave_once_they_are_half_a_batch() {
+    let (store, _, _) = faulty([]);
+    let slow = store.commit_time(LONG);
+    slow.create(MemoryTable::new(Task::table())).unwrap();
+    let faults = FaultStore::new(Arc::new(slow), FaultPlan::new([delay(2, LONG * 10)]));
+    let writer = Database::new(faults).writer().max_rows(10).unordered(3).start();
+    first_task(&writer).await;
+    tasks(&writer, 0..1).await;
+    // Each comes when the flusher has gone back to wait.
+    let mut in_flight = Vec::new();
+    for id in 1..=6 {
+        tasks(&writer, id..id + 1).await;
+        in_flight.push(writer.statistics().in_flight);
+    }
+    assert_eq!(in_flight, [1, 1, 1, 1, 6, 6]);
+    writer.close().await.unwrap().into_result().unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_poisoned_flush_stops_everything_but_those_in_flight() {
     let (store, _, db) = faulty([
@@ -302,16 +322,18 @@ async fn a_poisoned_flush_stops_everything_but_those_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn flush_does_not_wait_for_rows_that_a_poisoned_writer_abandoned() {
     let (_, _, db) = faulty([
+        delay(2, LONG),
         fault(Point::Commit, 2, Effect::CutBefore),
         fault(Point::Begin, 3, Effect::Fail(ErrorKind::Io)),
     ]);
     let writer = db.writer().start();
     first_task(&writer).await;
-    writer.insert(&task(1, "poisoned")).await.unwrap();
-    tokio::task::yield_now().await;
+    tasks(&writer, 1..2).await;
     writer.insert(&task(2, "buffered")).await.unwrap();
+    assert_eq!((writer.statistics().in_flight, writer.statistics().buffered), (1, 1));
     let flush = tokio::time::timeout(Duration::from_secs(1), writer.flush());
-    flush.await.expect("it ends").unwrap_err();
+    let error = flush.await.expect("it ends").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Poisoned, "the reason, and not only that it was abandoned");
 }
 
 #[tokio::test(start_paused = true)]
