@@ -1,5 +1,5 @@
-//! What a column of the right type still can't hold, or would change in silence: digits it would round, text that is too long,
-//! blanks it would lose.
+//! What a column of the right type still can't hold, or would change in silence: digits it would round, text that is too
+//! long.
 //!
 //! Each check first asks in one pass, without a branch per row, whether anything can be wrong; rows are looked at one by one
 //! only then.
@@ -138,10 +138,9 @@ fn check_texts(array: &ArrayRef, to: &PgType, rejected: &mut Rejected) {
             rejected.extend(too_many_characters(text, *length).map(|message| (row, message)));
         }),
         (Kind::Char(length), _) => each_text(array, |row, text| {
+            // Blanks at the end mean nothing to the column: it cuts them off and fills up with others.
+            let text = text.trim_end_matches(' ');
             rejected.extend(too_many_characters(text, *length).map(|message| (row, message)));
-            if text.ends_with(' ') {
-                rejected.push((row, "the value ends with a blank, which would be lost as padding".into()));
-            }
         }),
         (Kind::Text, "name") => each_text(array, |row, text| {
             if text.len() > NAME_MAX {

@@ -23,6 +23,7 @@ fn what_would_come_back_otherwise_is_refused() {
     let decimals =
         array(Decimal128Array::from(vec![150, 155, 100_000]).with_precision_and_scale(9, 2).unwrap());
     let texts = array(StringArray::from(vec!["1", "012", " 1", "+5", "1e3", "1.5", "NaN", "true", "a\0"]));
+    let padded = array(StringArray::from(vec!["   ", "ab   ", "a  b ", ""]));
     let blanks = array(StringArray::from(vec!["abc", "abcd", "ab ", "äöü", "äöüß"]));
     let times = array(TimestampMicrosecondArray::from(vec![1_000_000, 1_000, 1, i64::MAX]));
     let nanos = array(TimestampNanosecondArray::from(vec![Some(1_000), Some(1_001), None, Some(i64::MIN)]));
@@ -33,7 +34,7 @@ fn what_would_come_back_otherwise_is_refused() {
         "00112233445566778899aabbccddeeff",
     ]));
     let documents = array(StringArray::from(vec!["{}", "{", "\"\\u0000\"", "1e400", "1e5"]));
-    let cases: [(&ArrayRef, &str, &[usize]); 24] = [
+    let cases: [(&ArrayRef, &str, &[usize]); 26] = [
         (&numbers, "integer", &[1, 3, 4, 5]),
         (&numbers, "real", &[]),
         (&numbers, "numeric(11,1)", &[5]),
@@ -52,7 +53,9 @@ fn what_would_come_back_otherwise_is_refused() {
         (&texts, "integer", &[1, 2, 3, 4, 5, 6, 7, 8]),
         (&texts, "text", &[8]),
         (&blanks, "character varying(3)", &[1, 4]),
-        (&blanks, "character(3)", &[1, 2, 4]),
+        (&blanks, "character(3)", &[1, 4]),
+        (&padded, "character(3)", &[2]),
+        (&padded, "character varying(3)", &[1, 2]),
         (&times, "timestamp(3) without time zone", &[2, 3]),
         (&nanos, "timestamp with time zone", &[1, 3]),
         (&days, "time without time zone", &[1, 3]),
