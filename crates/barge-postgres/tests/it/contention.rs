@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-use barge_core::{Database, Operation, Outcome, Receipt, Record, Writer};
+use barge_core::{Database, Operation, Outcome, Receipt, Record, Report, Writer};
 use barge_postgres::PostgresOptions;
 use barge_testkit::servers::{self, TestDatabase};
 use tokio_postgres::{Client, NoTls};
@@ -76,29 +76,54 @@ const SHORT: Duration = Duration::from_secs(8);
 
 /// What a process says of itself.
 #[derive(Debug)]
-struct Told {
-    rounds: i64,
-    retries: i64,
+pub(crate) struct Told {
+    pub(crate) rounds: i64,
+    pub(crate) retries: i64,
+}
+
+/// The part of one process.
+pub(crate) struct Task {
+    pub(crate) url: String,
+    /// Which of them it is.
+    pub(crate) own: i64,
+    ends: Instant,
+}
+
+impl Task {
+    /// This process's, where it has one.
+    pub(crate) fn of_this_process() -> Option<Task> {
+        let task = std::env::var(TASK).ok()?;
+        let [url, own, time]: [&str; 3] = task.split(' ').collect::<Vec<_>>().try_into().unwrap();
+        let time = Duration::from_millis(time.parse().unwrap());
+        Some(Task { url: url.to_owned(), own: own.parse().unwrap(), ends: Instant::now() + time })
+    }
+
+    pub(crate) fn goes_on(&self) -> bool {
+        Instant::now() < self.ends
+    }
+
+    /// Says what became of it to the process that started this one. A row that was rejected ends it in a panic.
+    pub(crate) fn tell(&self, rounds: i64, report: Report) {
+        let retries = report.into_result().unwrap().retries;
+        #[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
+        {
+            println!("\ntold: {rounds} {retries}");
+        }
+    }
 }
 
 /// Does the part of one process, where this is one, and says so.
 async fn takes_part(rows: Rows) -> bool {
-    let Ok(task) = std::env::var(TASK) else { return false };
-    let [url, own, time]: [&str; 3] = task.split(' ').collect::<Vec<_>>().try_into().unwrap();
-    let (own, time): (i64, u64) = (own.parse().unwrap(), time.parse().unwrap());
-    let store = PostgresOptions::from_url(url).unwrap().pool_size(2).open().await.unwrap();
+    let Some(task) = Task::of_this_process() else { return false };
+    let store = PostgresOptions::from_url(&task.url).unwrap().pool_size(2).open().await.unwrap();
     let writer = Database::new(store).writer().start();
-    let (started, mut rounds) = (Instant::now(), 0);
-    while started.elapsed() < Duration::from_millis(time) {
+    let mut rounds = 0;
+    while task.goes_on() {
         rounds += 1;
         next_beat().await;
-        play(&writer, rows, own, rounds).await;
+        play(&writer, rows, task.own, rounds).await;
     }
-    let report = writer.close().await.unwrap();
-    #[allow(clippy::print_stdout, reason = "the process that started this one reads it")]
-    {
-        println!("\ntold: {rounds} {}", report.into_result().unwrap().retries);
-    }
+    task.tell(rounds, writer.close().await.unwrap());
     true
 }
 
@@ -131,9 +156,9 @@ async fn play(writer: &Writer, rows: Rows, own: i64, n: i64) {
 }
 
 /// Starts this program again, to run nothing but this test, which finds its task in the environment.
-fn start(test: &str, url: &str, writer: i64, time: Duration) -> Child {
+pub(crate) fn start(test: &str, url: &str, writer: i64, time: Duration) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("contention::{test}"), "--nocapture"]);
+    command.args(["--exact", test, "--nocapture"]);
     command.env(TASK, format!("{url} {writer} {}", time.as_millis()));
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -168,7 +193,9 @@ impl Arena {
     /// Runs the processes against each other and holds what they left against what they told.
     async fn fight(&self, test: &str, rows: Rows, time: Duration) -> Fought {
         let url = self.database.url();
-        let mut children: Vec<Child> = (0..PROCESSES).map(|writer| start(test, &url, writer, time)).collect();
+        let test = format!("contention::{test}");
+        let mut children: Vec<Child> =
+            (0..PROCESSES).map(|writer| start(&test, &url, writer, time)).collect();
         // The highest round of each writer that was seen in a key.
         let mut seen: BTreeMap<(i64, i64), i64> = BTreeMap::new();
         while children.iter_mut().any(|child| child.try_wait().unwrap().is_none()) {
@@ -213,7 +240,7 @@ impl Arena {
     }
 }
 
-fn what_it_told(child: Child) -> Told {
+pub(crate) fn what_it_told(child: Child) -> Told {
     let output = child.wait_with_output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
