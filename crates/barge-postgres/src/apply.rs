@@ -231,7 +231,12 @@ fn written(operation: Operation, inserted: bool) -> Outcome {
 
 /// Whether nothing but the statement itself decides what becomes of a row.
 pub(crate) fn is_plain(target: &Target) -> bool {
-    target.description.kind == TableKind::Table && target.description.triggers.is_empty()
+    let description = &target.description;
+    let reacts = match target.operation {
+        Operation::Insert | Operation::InsertIfAbsent => description.reacts_to_inserts,
+        _ => !description.triggers.is_empty(),
+    };
+    description.kind == TableKind::Table && !reacts
 }
 
 /// Whether COPY does what INSERT would do.

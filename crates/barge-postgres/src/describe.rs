@@ -32,6 +32,7 @@ struct Relation {
     foreign_keys: Vec<Key>,
     referenced_by: Vec<Key>,
     triggers: Vec<String>,
+    reacts_to_inserts: bool,
 }
 
 #[derive(Deserialize)]
@@ -143,7 +144,10 @@ fn describe_sql() -> String {
             FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place)
             LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number AND k.number > 0
             WHERE k.place <= i.indnkeyatts),
-        'partial', i.indpred IS NOT NULL OR NOT i.indimmediate OR NOT i.indisvalid,
+        'partial', i.indpred IS NOT NULL OR NOT i.indimmediate OR NOT i.indisvalid OR EXISTS (
+            SELECT FROM unnest(i.indcollation::oid[], i.indkey::int2[]) AS k(collated, number)
+            JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.number
+            WHERE k.collated <> 0 AND k.collated <> a.attcollation),
         'primary', i.indisprimary) ORDER BY NOT i.indisprimary, ic.relname), '[]')
         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
         WHERE i.indrelid = c.oid AND i.indisunique";
@@ -156,11 +160,16 @@ fn describe_sql() -> String {
         UNION
         SELECT 'rule ' || r.rulename FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN'
     ) AS reactions";
+    // Bit 2 of a trigger's type stands for INSERT. A rule is taken to react to everything.
+    let reacts = "SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger tg
+        WHERE (tg.tgrelid = c.oid OR tg.tgrelid IN (SELECT relid FROM pg_catalog.pg_partition_tree(c.oid)))
+        AND NOT tg.tgisinternal AND tg.tgenabled <> 'D' AND tg.tgtype & 4 <> 0)
+        OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')";
     format!(
         "SELECT json_build_object('name', {NAME}, 'kind', c.relkind,
         'row_security', pg_catalog.row_security_active(c.oid),
         'columns', ({columns}), 'unique', ({unique}), 'foreign_keys', ({foreign_keys}),
-        'referenced_by', ({referenced_by}), 'triggers', ({triggers}))::text
+        'referenced_by', ({referenced_by}), 'triggers', ({triggers}), 'reacts_to_inserts', ({reacts}))::text
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.oid = pg_catalog.to_regclass($1) AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
     )
@@ -218,6 +227,7 @@ impl Relation {
             foreign_keys: self.foreign_keys.into_iter().map(Key::into_foreign_key).collect(),
             referenced_by: self.referenced_by.into_iter().map(Key::into_reference).collect(),
             triggers,
+            reacts_to_inserts: self.reacts_to_inserts || self.row_security,
         }
     }
 }

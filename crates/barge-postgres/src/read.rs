@@ -68,11 +68,20 @@ impl Reading {
     /// Runs it, and collects its rows.
     pub(crate) async fn collect(&self, connection: &Connection) -> Result<RecordBatch> {
         let unanswered = connection.unanswered();
-        let mut rows = self.start(connection).await?;
         let mut decoder = None;
-        while self.read(&mut rows, &mut decoder, usize::MAX).await? {}
-        unanswered.came();
+        let read = self.read_all(connection, &mut decoder).await;
+        // What the server refuses, it has answered.
+        if read.as_ref().err().is_none_or(|error| error.code().is_some()) {
+            unanswered.came();
+        }
+        read?;
         self.take(connection, &mut decoder).await
+    }
+
+    async fn read_all(&self, connection: &Connection, decoder: &mut Option<Decoder>) -> Result<()> {
+        let mut rows = self.start(connection).await?;
+        while self.read(&mut rows, decoder, usize::MAX).await? {}
+        Ok(())
     }
 
     async fn start(&self, connection: &Connection) -> Result<Pin<Box<RowStream>>> {

@@ -13,16 +13,18 @@ mod trace;
 
 use std::collections::{BTreeSet, HashSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Int64Array};
 use arrow::row::{RowConverter, Rows, SortField};
 use barge_core::store::{AppliedRows, KeyEquality, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result};
+use causes::Check;
 use tokio_postgres::Statement;
 
 use crate::apply::{COPY_ROWS, Prepared, Way, is_plain};
 use crate::batch::Batch;
-use crate::transaction::PostgresTransaction;
+use crate::transaction::{PostgresTransaction, UNCLEAR};
 
 /// The least rows in a chunk of which it isn't known that it fails.
 const CHUNK_MIN: usize = 64;
@@ -78,6 +80,8 @@ struct Search<'a> {
     there: Option<HashSet<u32>>,
     /// The columns by which inserted rows are known again, where inserts can leave out rows that break a unique key.
     tolerant: Option<Vec<usize>>,
+    /// The table's CHECKs; `None` before they were asked for.
+    checks: Option<Arc<[Check]>>,
     /// Rows that most likely fail: they are sent alone.
     suspects: BTreeSet<u32>,
     /// Whether rows whose key is there, rows without a parent, and rows that fail a CHECK were looked for.
@@ -118,6 +122,7 @@ impl<'a> Search<'a> {
             copying,
             numbers: None,
             there: None,
+            checks: None,
             suspects: BTreeSet::new(),
             tolerant,
             keys_known: false,
@@ -161,7 +166,7 @@ impl<'a> Search<'a> {
                 self.reject_repeats(transaction, &repeats).await?;
                 continue;
             }
-            if one_by_one || self.is_dense() {
+            if one_by_one || self.is_dense() || self.are_suspects(&rows) {
                 let mut rows = [rows, repeats].concat();
                 rows.sort_unstable();
                 self.one_by_one(transaction, &rows).await?;
@@ -174,7 +179,8 @@ impl<'a> Search<'a> {
                 }
                 Err(error) if rows.len() == 1 => {
                     self.reject(rows[0], error);
-                    parts.push(Part { start: rows[0] as usize + 1, end: limit, passed: false });
+                    // Those that were held back beside it.
+                    parts.push(Part { start, end: limit, passed: false });
                 }
                 Err(error) => {
                     let taken = self.take_apart(transaction, &rows, error).await?;
@@ -201,7 +207,7 @@ impl<'a> Search<'a> {
         };
         let end = part.end.min(part.start + chunk.min(self.chunk_max));
         let end = match self.suspects.range(part.start as u32..end as u32).next() {
-            Some(&row) if row as usize == part.start => part.start + 1,
+            Some(&row) if row as usize == part.start => self.suspects_end(part.start, end),
             Some(&row) => row as usize,
             None => end,
         };
@@ -212,6 +218,15 @@ impl<'a> Search<'a> {
             self.numbers = Some(self.numbers(transaction).await?);
         }
         Ok(self.numbers.as_ref().map_or(end, |numbers| first_repeat(numbers, part.start, end)))
+    }
+
+    /// Where the suspects from one on end.
+    fn suspects_end(&self, start: usize, end: usize) -> usize {
+        (start..end).find(|row| !self.suspects.contains(&(*row as u32))).unwrap_or(end)
+    }
+
+    fn are_suspects(&self, rows: &[u32]) -> bool {
+        rows.iter().all(|row| self.suspects.contains(row))
     }
 
     /// The rows of a range to send, and those of which it will be known after that they repeat a key.
@@ -247,6 +262,8 @@ impl<'a> Search<'a> {
             self.chunk = self.chunk_max;
         } else if error.kind() == ErrorKind::UniqueViolation && self.copying.is_some() && !self.keys_known {
             self.learn_keys(transaction, rows, place).await?;
+        } else if error.code() == Some(UNCLEAR) {
+            return Ok(vec![Part::new(all / 2, all), Part::new(0, all / 2)]);
         } else if let Some(place) = place.filter(|_| self.is_sparse()) {
             self.copying.iter_mut().for_each(|copying| copying.failures += 1);
             return Ok(around(place, all));

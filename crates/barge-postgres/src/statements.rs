@@ -185,7 +185,15 @@ impl<'a> Plan<'a> {
     /// The ordinals of rows whose values in some columns are in the table.
     pub(crate) fn matching_on(&self, names: &[&str], places: &[usize]) -> String {
         let equal = and(names.iter().zip(places), |(name, index)| format!("t.{} = b.c{index}", quote(name)));
-        format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {equal}", self.batch(), self.table())
+        format!("SELECT b.{ORDINAL} FROM {} AS b JOIN {} AS t ON {equal}", self.batch(), self.rows_of_table())
+    }
+
+    /// The table without those that inherit from it, whose rows its unique keys don't see.
+    pub(crate) fn rows_of_table(&self) -> String {
+        match self.target.description.partitioned {
+            true => self.table(),
+            false => format!("ONLY {}", self.table()),
+        }
     }
 
     /// The ordinals of rows over which a condition is false. `names` are what the condition calls the columns.

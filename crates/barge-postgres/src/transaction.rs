@@ -72,7 +72,10 @@ impl PostgresTransaction {
             }
             Err(error) => {
                 let back = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
-                if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost {
+                if error.code() == Some(ABORTED) {
+                    // An earlier way back, which was not waited for, was refused.
+                    self.state = State::Failed;
+                } else if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost {
                     // The server refused something, so it is there, and takes this without being waited for.
                     self.connection.send(&back);
                 } else if self.connection.run(&back).await.is_err() {
@@ -211,29 +214,31 @@ impl PostgresTransaction {
         Err(Error::new(ErrorKind::SerializationFailure, message))
     }
 
-    /// Each row alone, all or none: for batches of which it must be known what triggers did with each row.
-    async fn each_row(&mut self, prepared: &Prepared<'_>) -> Result<Applied> {
-        let mut applied = Applied { affected: 0, outcomes: Some(Vec::new()), generated: None, statements: 0 };
-        let mut keys = Vec::new();
-        for row in 0..prepared.batch.rows as u32 {
-            let mut one = prepared.of_rows(&[row])?;
-            let one = self.send(&mut one, Rows::Sorted).await.map_err(|error| error.with_row(row.into()))?;
-            applied.affected += one.affected;
-            applied.statements += one.statements;
-            applied.outcomes.as_mut().into_iter().for_each(|all| all.extend(one.outcomes.iter().flatten()));
-            keys.extend(one.generated.iter().flat_map(|keys| keys.iter()));
-        }
-        applied.generated = (!keys.is_empty()).then(|| keys.into());
-        Ok(applied)
+    /// All rows or none, row by row where it must be known what triggers did with each.
+    async fn each_row(&mut self, step: &Step) -> Result<Applied> {
+        let applied = crate::rows::apply_rows(self, step).await?;
+        Ok(Applied {
+            affected: applied
+                .outcomes
+                .iter()
+                .filter(|outcome| !matches!(outcome, Ok(Outcome::Unchanged | Outcome::NotFound)))
+                .count() as u64,
+            outcomes: Some(applied.outcomes.into_iter().collect::<Result<_>>()?),
+            generated: applied.generated,
+            statements: applied.statements,
+        })
     }
 }
 
 /// Stands for an insert of which it isn't known which rows were kept out.
-fn unclear() -> Error {
+pub(crate) fn unclear() -> Error {
     Error::new(ErrorKind::Unsupported, "triggers kept some rows out").with_code(UNCLEAR)
 }
 
-const UNCLEAR: &str = "barge: unclear";
+/// SQLSTATE of a statement in a transaction that failed before.
+const ABORTED: &str = "25P02";
+
+pub(crate) const UNCLEAR: &str = "barge: unclear";
 
 /// An error of a step, with the table it speaks of.
 pub(crate) fn of_step(error: Error, step: &Step) -> Error {
@@ -256,7 +261,7 @@ impl Transaction for PostgresTransaction {
             self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
         let applied = match applied {
             Err(error) if error.code() == Some(UNCLEAR) => {
-                self.whole(async |transaction| transaction.each_row(&prepared).await).await
+                self.whole(async |transaction| transaction.each_row(step).await).await
             }
             applied => applied,
         };

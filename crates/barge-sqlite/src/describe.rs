@@ -99,13 +99,15 @@ impl Connection {
             }
             _ => TableName::in_schema(schema.as_str(), table.as_str()),
         };
+        let triggers = self.triggers(&schema, &table)?;
         Ok(Description {
             name: canonical,
             kind,
             partitioned: false,
             foreign_keys: self.foreign_keys(&schema, &table)?,
             referenced_by: self.references(&schema, &table, &key)?,
-            triggers: self.triggers(&schema, &table)?,
+            reacts_to_inserts: !triggers.is_empty(),
+            triggers,
             columns,
             key,
             unique,

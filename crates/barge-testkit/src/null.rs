@@ -190,6 +190,7 @@ fn describe(table: &Table) -> Description {
         foreign_keys: Vec::new(),
         referenced_by: Vec::new(),
         triggers: Vec::new(),
+        reacts_to_inserts: false,
     }
 }
 

@@ -160,6 +160,10 @@ impl Tx {
         let sql = sql.into().text(self.core.store.dialect()).to_owned();
         let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
         let rows = self.transaction.over(&query).await;
+        if rows.as_ref().is_ok_and(|rows| rows.num_columns() == 0) {
+            // It may have changed tables.
+            self.own = Some(Descriptions::default());
+        }
         self.remember(rows)
     }
 

@@ -160,6 +160,8 @@ pub struct Description {
     pub referenced_by: Vec<Reference>,
     /// The names of its triggers.
     pub triggers: Vec<String>,
+    /// Whether any of them runs when rows are inserted. A store that can't tell says so where there are any.
+    pub reacts_to_inserts: bool,
 }
 
 impl Description {

@@ -1,6 +1,7 @@
 //! Why rows fail, found for many at once: by one statement for each constraint.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use arrow::util::display::array_value_to_string;
 use barge_core::store::{ForeignKey, Operation, UniqueKey};
@@ -19,7 +20,7 @@ use crate::transaction::PostgresTransaction;
 /// A batch's keys are looked up by an index, one by one: the planner, which reckons with a disk, may read the whole table instead. Servers
 /// that don't know the settings need none.
 const BY_INDEX: &str = "SELECT CASE WHEN current_setting(name, true) IS NOT NULL THEN set_config(name, 'off', true) END \
-    FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan']) AS name";
+    FROM unnest(ARRAY['enable_hashjoin', 'enable_mergejoin', 'enable_seqscan', 'enable_bitmapscan']) AS name";
 
 impl<'a> Search<'a> {
     /// Which unique key each of these rows breaks, as far as that can be seen by looking for its values.
@@ -33,7 +34,7 @@ impl<'a> Search<'a> {
             return Ok(broken);
         }
         for unique in &self.step.target.description.unique {
-            if self.finds_rows_by(unique) {
+            if unique.partial || self.finds_rows_by(unique) {
                 continue;
             }
             let Some(places) = self.places_of(unique) else { continue };
@@ -136,10 +137,10 @@ impl<'a> Search<'a> {
         let repeats = places
             .iter()
             .flat_map(|(unique, places)| rows.iter().map(|&row| (row, self.duplicate(row, unique, places))));
-        if !self.reject_pointed(transaction, repeats.collect()).await? && !rows.is_empty() {
-            self.one_by_one(transaction, rows).await?;
-        }
-        Ok(())
+        self.reject_pointed(transaction, repeats.collect()).await?;
+        let left: Vec<u32> =
+            rows.iter().copied().filter(|&row| self.answers[row as usize].is_none()).collect();
+        self.one_by_one(transaction, &left).await
     }
 
     /// Rejects the rows from one on whose parents are missing. Whether there were any.
@@ -204,19 +205,34 @@ impl<'a> Search<'a> {
         if rows.is_empty() {
             return Ok(failing);
         }
-        for check in checks_of(transaction.connection(), self.step.target.table()).await? {
-            let places: Option<Vec<usize>> =
-                check.columns.iter().map(|column| self.place_of(column)).collect();
-            let Some(places) = places.filter(|places| !places.is_empty()) else { continue };
+        for check in self.checks(transaction).await?.iter() {
+            let Some(places) = self.foreseen(check) else { continue };
             let names: Vec<&str> = check.columns.iter().map(String::as_str).collect();
             let (plan, parameters) = self.narrowed(rows, &places)?;
             let sql = plan.failing(&names, &check.expression);
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
-                failing.entry(row).or_insert_with(|| self.failed_check(row, &check));
+                failing.entry(row).or_insert_with(|| self.failed_check(row, check));
             }
         }
         Ok(failing)
+    }
+
+    /// The table's CHECKs, asked for once.
+    async fn checks(&mut self, transaction: &mut PostgresTransaction) -> Result<Arc<[Check]>> {
+        if let Some(checks) = &self.checks {
+            return Ok(Arc::clone(checks));
+        }
+        let table = self.step.target.table();
+        let asking = async |connection: &Connection| checks_of(connection, table).await;
+        let checks = self.asked(transaction, asking).await?.unwrap_or_default();
+        Ok(Arc::clone(self.checks.insert(checks.into())))
+    }
+
+    /// The places of the columns that a CHECK looks at, if the batch has them all.
+    fn foreseen(&self, check: &Check) -> Option<Vec<usize>> {
+        let places = check.columns.iter().map(|column| self.place_of(column)).collect::<Option<Vec<usize>>>();
+        places.filter(|places| !places.is_empty())
     }
 
     fn failed_check(&self, row: u32, check: &Check) -> Error {
@@ -277,39 +293,52 @@ impl<'a> Search<'a> {
         }
     }
 
-    /// Rejects rows that were pointed at, if the first of them fails so when it is sent alone: else what pointed at them sees other rows or
-    /// compares otherwise than the constraint does. Where a trigger may see to it that they don't fail, each is sent alone in its turn. Whether
-    /// they are settled one way or the other.
+    /// Rejects rows that were pointed at, if the first of each constraint fails so when it is sent alone: else what pointed at them sees other
+    /// rows or compares otherwise than the constraint does. Where a trigger may see to it that they don't fail, each is sent alone in its turn.
+    /// Whether any are settled one way or the other.
     async fn reject_pointed(
         &mut self,
         transaction: &mut PostgresTransaction,
         pointed: BTreeMap<u32, Error>,
     ) -> Result<bool> {
-        let Some((&first, error)) = pointed.first_key_value() else { return Ok(false) };
-        if !is_plain(&self.step.target) {
+        // A CHECK that needs more than the batch comes before all other reasons.
+        let foreseen = match pointed.is_empty() {
+            true => true,
+            false => self.checks(transaction).await?.iter().all(|check| self.foreseen(check).is_some()),
+        };
+        if !foreseen || !is_plain(&self.step.target) {
             self.suspects.extend(pointed.keys());
-            return Ok(true);
+            return Ok(!pointed.is_empty());
         }
-        let (kind, constraint) = (error.kind(), error.constraint().map(str::to_owned));
-        let part = self.prepared.of_rows(&[first])?;
+        let mut settled = false;
+        let mut constraints: BTreeMap<Option<String>, Vec<(u32, Error)>> = BTreeMap::new();
+        for (row, error) in pointed {
+            constraints.entry(error.constraint().map(str::to_owned)).or_default().push((row, error));
+        }
+        for (constraint, pointed) in constraints {
+            let (first, error) = &pointed[0];
+            let Some(failed) = self.try_alone(transaction, *first).await? else { continue };
+            if failed.kind() == error.kind() && failed.constraint() == constraint.as_deref() {
+                settled = true;
+                pointed.into_iter().for_each(|(row, error)| self.answer(row, Err(error)));
+            }
+        }
+        Ok(settled)
+    }
+
+    /// What a row fails with when it is sent alone. It leaves nothing: its turn has not come.
+    async fn try_alone(&mut self, transaction: &mut PostgresTransaction, row: u32) -> Result<Option<Error>> {
+        let part = self.prepared.of_rows(&[row])?;
         self.statements += 1;
         transaction.mark("barge_cause");
         let sent = part.run(transaction.connection(), Rows::Sorted).await;
         let failed = sent.as_ref().err().cloned();
-        // Undone in any case: its turn has not come.
         let undone = sent.and(Err::<(), Error>(Error::new(ErrorKind::CheckViolation, "only tried")));
         transaction.settle("barge_cause", undone).await.or_else(|error| match transaction.is_open() {
             true => Ok(()),
             false => Err(error),
         })?;
-        let Some(failed) = failed else { return Ok(false) };
-        let right = failed.kind() == kind && failed.constraint() == constraint.as_deref();
-        if right {
-            for (row, error) in pointed {
-                self.answer(row, Err(error));
-            }
-        }
-        Ok(right)
+        Ok(failed)
     }
 
     /// The rows from one on that have no answer, as many as are sent together.
@@ -380,15 +409,17 @@ pub(super) fn ordinals(rows: &[Row]) -> Result<Vec<usize>> {
 }
 
 /// A CHECK constraint of a table.
-struct Check {
+pub(super) struct Check {
     name: String,
     expression: String,
+    /// None where it looks at the row as a whole, or at what only a row in the table has.
     columns: Vec<String>,
 }
 
 async fn checks_of(connection: &Connection, table: &TableName) -> Result<Vec<Check>> {
     let sql = "SELECT k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid), ARRAY(
-        SELECT a.attname::text FROM pg_catalog.pg_attribute a WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))
+        SELECT a.attname::text FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND 0 < ALL (k.conkey))
         FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1)
         AND to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false' ORDER BY k.conname";
     let rows = connection.query(sql, &[(&table.quoted(), Type::TEXT)]).await?;

@@ -37,9 +37,11 @@ impl Search<'_> {
         let names: Vec<String> = fields.iter().map(|field| format!("t.{}", quote(field.name()))).collect();
         let query = Query {
             sql: format!(
-                "SELECT {} FROM {{batch}} AS b JOIN {} AS t ON {} BETWEEN b.least AND b.greatest LIMIT {limit}",
+                // Asked for each by itself, the ends are where the index is entered and left.
+                "SELECT {} FROM {} AS t WHERE {} BETWEEN (SELECT b.least FROM {{batch}} AS b) \
+                 AND (SELECT b.greatest FROM {{batch}} AS b) LIMIT {limit}",
                 names.join(", "),
-                self.step.target.table().quoted(),
+                self.prepared.plan.rows_of_table(),
                 names[0],
             ),
             batch: Some(RecordBatch::try_new(
@@ -67,7 +69,10 @@ fn places_in(near: &[ArrayRef], columns: &[ArrayRef]) -> Result<Option<Vec<usize
     }
     let (near, rows) = (key_rows(near.to_vec())?, key_rows(columns.to_vec())?);
     let near: HashSet<&[u8]> = near.iter().map(|row| row.data()).collect();
-    Ok(Some((0..rows.num_rows()).filter(|&place| near.contains(rows.row(place).data())).collect()))
+    // NULL is no value that another row could have.
+    let given = |place: &usize| columns.iter().all(|column| column.is_valid(*place));
+    let there = |place: &usize| near.contains(rows.row(*place).data());
+    Ok(Some((0..rows.num_rows()).filter(given).filter(there).collect()))
 }
 
 /// The least and the greatest of some values; `None` where there is none, or the server may order them otherwise.

@@ -1,7 +1,7 @@
 //! Rows sent: together, leaving out those that break a unique key, or one by one.
 
 use arrow::array::Array;
-use barge_core::store::Outcome;
+use barge_core::store::{Operation, Outcome};
 use barge_core::{Error, ErrorKind, Result, Transaction};
 
 use super::causes::ordinals;
@@ -9,7 +9,7 @@ use super::{Search, may_be_a_rows};
 use crate::apply::{Way, is_plain};
 use crate::connection::{Call, pipeline};
 use crate::statements::{Rows, TRACE};
-use crate::transaction::PostgresTransaction;
+use crate::transaction::{PostgresTransaction, unclear};
 
 /// The most rows that go one by one without waiting for those before.
 const WINDOW: usize = 64;
@@ -72,7 +72,7 @@ impl Search<'_> {
         self.statements += 1;
         let applied = part.copy(transaction.connection(), statement).await?;
         if applied.affected != rows.len() as u64 {
-            return Err(Error::new(ErrorKind::Unsupported, "rows were kept out, and it isn't known which"));
+            return Err(unclear());
         }
         rows.iter().for_each(|&row| self.answer(row, Ok(Outcome::Inserted)));
         Ok(())
@@ -137,7 +137,10 @@ impl Search<'_> {
         transaction: &mut PostgresTransaction,
         rows: &[u32],
     ) -> Result<()> {
-        let together = is_plain(self.prepared.plan.target) && self.prepared.way != Way::UpdateThenInsert;
+        // Of an insert its count tells whether a trigger kept the row out.
+        let target = self.prepared.plan.target;
+        let told = is_plain(target) || target.operation == Operation::Insert;
+        let together = told && self.prepared.way != Way::UpdateThenInsert;
         let mut window = 1;
         let mut sent = 0;
         while sent < rows.len() {

@@ -3,7 +3,11 @@
 use arrow::datatypes::DataType::{Int64, Utf8};
 use barge_core::Operation::{Delete, Insert, InsertIfAbsent, Update, Upsert};
 
-use crate::support::{Fresh, words, write};
+use std::sync::Arc;
+
+use barge_core::Table;
+
+use crate::support::{Fresh, batch, words, write};
 
 const COLUMNS: &[(&str, arrow::datatypes::DataType)] = &[("id", Int64), ("name", Utf8)];
 
@@ -207,6 +211,61 @@ async fn constraints_that_wait_for_commit_reject_their_row_alone() {
     let answers = fresh.write("children", Insert, &[], &columns, &rows).await;
     assert_eq!(words(&answers), ["Inserted", "ForeignKeyViolation", "Inserted", "Inserted"]);
     assert_eq!(fresh.rows("SELECT id FROM children ORDER BY id").await, ["1", "3", "4"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_and_triggers_that_wait_for_commit_reject_their_row_alone() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE places(id bigint, name text, PRIMARY KEY (id) DEFERRABLE INITIALLY DEFERRED)",
+        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN IF new.name = 'bad' THEN RAISE EXCEPTION 'late'; END IF; RETURN NULL; END $$",
+        "CREATE CONSTRAINT TRIGGER late AFTER INSERT ON places DEFERRABLE INITIALLY DEFERRED
+         FOR EACH ROW EXECUTE FUNCTION late()",
+    ])
+    .await;
+    let ids: Vec<String> = (0..300).map(|id| (id % 290).to_string()).collect();
+    let rows: Vec<[Option<&str>; 2]> = (0..300)
+        .map(|row| [Some(ids[row].as_str()), Some(if row % 100 == 7 { "bad" } else { "good" })])
+        .collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = words(&fresh.write("places", Insert, &[], COLUMNS, &rows).await);
+    let expected = |row: usize| match row {
+        7 | 107 | 207 => "CheckViolation",
+        // Those that were there before were rejected: 7's place is free.
+        297 => "Inserted",
+        290.. => "UniqueViolation",
+        _ => "Inserted",
+    };
+    let expected: Vec<String> = (0..300).map(|row| expected(row).to_owned()).collect();
+    assert_eq!(answers, expected);
+}
+
+/// Neither a trigger nor a foreign key makes a flush cost a statement a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_with_triggers_take_a_few_statements_a_flush() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE parents(id bigint PRIMARY KEY)",
+        "INSERT INTO parents VALUES (1)",
+        "CREATE TABLE guarded(id bigint PRIMARY KEY, parent bigint NOT NULL REFERENCES parents)",
+        "CREATE FUNCTION guard() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF NEW.id % 500 = 77 THEN RETURN NULL; END IF; RETURN NEW; END $$",
+        "CREATE TRIGGER guard BEFORE INSERT ON guarded FOR EACH ROW EXECUTE FUNCTION guard()",
+        "CREATE TRIGGER touched BEFORE UPDATE ON guarded FOR EACH ROW EXECUTE FUNCTION guard()",
+    ])
+    .await;
+    let columns = [("id", Int64), ("parent", Int64)];
+    let ids: Vec<String> = (0..4_000).map(|id| id.to_string()).collect();
+    let rows: Vec<[Option<&str>; 2]> = ids.iter().map(|id| [Some(id.as_str()), Some("1")]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let batch = batch(&columns, &rows);
+    let table = Arc::new(Table::of_schema("guarded", &batch.schema(), &[]).unwrap());
+    let writer = fresh.db.writer().start();
+    let receipt = writer.add_batch(&table, Insert, &batch).await.unwrap();
+    let answers = words(&receipt.outcomes().await);
+    assert_eq!(answers.iter().filter(|answer| *answer == "Unchanged").count(), 8);
+    assert_eq!(answers.iter().filter(|answer| *answer == "Inserted").count(), 3_992);
+    let statements = writer.close().await.unwrap().statistics.statements;
+    assert!(statements < 400, "{statements} statements for 4,000 rows");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -235,6 +235,7 @@ impl MemoryTable {
             foreign_keys: self.foreign_keys.clone(),
             referenced_by: Vec::new(),
             triggers: self.triggers.iter().map(|trigger| trigger.name.clone()).collect(),
+            reacts_to_inserts: !self.triggers.is_empty(),
         }
     }
 

@@ -167,8 +167,8 @@ impl Replay<'_> {
             }
             Err(CommitError::RolledBack(error)) => {
                 lower(fence, CommitOutcome::RolledBack);
-                // A deferred foreign key is broken, and COMMIT doesn't say by which row.
-                match error.kind() == ErrorKind::ForeignKeyViolation && !self.known.immediate {
+                // A deferred constraint is broken, and COMMIT doesn't say by which row.
+                match error.is_row() && !self.known.immediate {
                     true => Err(Stopped::Refused),
                     false => Err(error.into()),
                 }
