@@ -241,9 +241,9 @@ impl Error {
         self.0.retryable
     }
 
-    /// Whether it speaks of one row's data; see [`ErrorKind::is_row`].
+    /// Whether it speaks of one row: of its data, as [`ErrorKind::is_row`] says, or of what a store can't do with just this row.
     pub fn is_row(&self) -> bool {
-        self.0.kind.is_row()
+        self.0.kind.is_row() || (self.0.kind == ErrorKind::Unsupported && self.0.row.is_some())
     }
 
     /// The message alone, without table, row and column.

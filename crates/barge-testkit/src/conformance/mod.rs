@@ -40,6 +40,11 @@ pub enum Feature {
     GeneratedKeys,
     /// Foreign keys that are enforced.
     ForeignKeys,
+    /// Foreign keys that remove or change the children with their parent.
+    ForeignKeyActions,
+    /// Foreign keys that go by the rows as the transaction sees them: rows of one statement are each other's parents, and a parent goes
+    /// in the transaction that removed its children. Refused: such a row is `Unsupported`.
+    ForeignKeysInTransactions,
     /// Triggers that keep rows out.
     Triggers,
     /// Keys that compare without regard to case.

@@ -1,0 +1,167 @@
+//! Steps a batch at a time: one statement, and one before it where outcomes are wanted.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, AsArray, Int64Array, Int64Builder, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use barge_core::store::{Applied, Operation, Step};
+use barge_core::{Error, ErrorKind, Result};
+
+use crate::connection::Connection;
+use crate::journal::{Entry, Journal};
+use crate::plan::{Plan, Write};
+use crate::raw::{Failure, append};
+
+impl Connection {
+    /// Applies a step, whole or not at all. After an error the transaction is as before the step, or gone.
+    pub(crate) fn apply(&mut self, step: &Step) -> Result<Applied> {
+        let plan = self.plan(&step.target)?;
+        let keys = self.draw(&plan, &step.batch)?;
+        let rows = plan.fit(&step.batch, keys.as_ref())?;
+        // DuckDB would take a child whose parent was removed in the same transaction.
+        if self.journal.as_ref().is_some_and(|journal| journal.may_lack_parents(&step.target))
+            && let Some(error) = self.first_finding(&plan, &rows)?
+        {
+            return Err(error);
+        }
+        match self.apply_rows_whole(&plan, step, &rows, keys) {
+            Ok(applied) => Ok(applied),
+            Err(Refused::Failed(failure)) => Err(self.explain(&plan, &rows, failure)),
+            Err(Refused::Other(error)) => {
+                self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes fitted rows and says what became of them. A failure has ended the transaction in DuckDB.
+    pub(crate) fn apply_rows_whole(
+        &mut self,
+        plan: &Plan,
+        step: &Step,
+        rows: &RecordBatch,
+        keys: Option<Int64Array>,
+    ) -> Result<Applied, Refused> {
+        let mut statements = 1;
+        let matched = match &plan.matching {
+            Some(matching) if step.outcomes => {
+                statements += 1;
+                Some(self.matched(plan, matching, rows)?)
+            }
+            _ => None,
+        };
+        let affected = self.write(plan, rows).map_err(Refused::Failed)?;
+        let outcomes = step.outcomes.then(|| match &matched {
+            Some(matched) => matched.iter().map(|&matched| plan.outcome(matched)).collect(),
+            None => vec![plan.outcome(false); rows.num_rows()],
+        });
+        if let Some(journal) = &mut self.journal {
+            journal.push(Entry::Step { step: step.clone(), keys: keys.clone(), affected });
+        }
+        let generated = keys.filter(|_| step.outcomes);
+        Ok(Applied { affected, outcomes, generated, statements })
+    }
+
+    /// Writes fitted rows, and says how many rows were changed.
+    pub(crate) fn write(&self, plan: &Plan, rows: &RecordBatch) -> Result<u64, Failure> {
+        let batch = Arc::new(crate::raw::BoundBatch::new(&self.handle, rows.clone())?);
+        match &plan.write {
+            Write::Append(schema, table, columns) => {
+                append(&self.handle, schema.as_ref(), table, columns, &batch)?;
+                Ok(rows.num_rows() as u64)
+            }
+            Write::Statement(sql) => self.try_execute(sql, Some(&batch)),
+        }
+    }
+
+    /// Which rows' keys are in the table.
+    fn matched(&mut self, plan: &Plan, matching: &str, rows: &RecordBatch) -> Result<Vec<bool>> {
+        let keys = self.bind(plan.keys_with_ordinals(rows)?)?;
+        let mut matched = vec![false; rows.num_rows()];
+        for ordinal in self.integers(matching, Some(&keys))?.into_iter().flatten() {
+            if let Some(matched) = usize::try_from(ordinal).ok().and_then(|row| matched.get_mut(row)) {
+                *matched = true;
+            }
+        }
+        Ok(matched)
+    }
+
+    /// The rows' keys where the database draws them: those given, and the sequence's next for NULL.
+    pub(crate) fn draw(&mut self, plan: &Plan, batch: &RecordBatch) -> Result<Option<Int64Array>> {
+        let Some(index) = plan.target.generated() else { return Ok(None) };
+        let given = cast(batch.column(index), &DataType::Int64)?;
+        let given = given.as_primitive::<Int64Type>();
+        if plan.target.operation != Operation::Insert || given.null_count() == 0 {
+            return Ok(Some(given.clone()));
+        }
+        let default = plan.target.described(index).and_then(|described| described.default.as_deref());
+        let default = default.unwrap_or("NULL");
+        let drawn = self.integers(&format!("SELECT {default} FROM range({})", given.null_count()), None)?;
+        let mut drawn = drawn.into_iter().flatten();
+        let mut keys = Int64Builder::with_capacity(given.len());
+        for key in given {
+            match key.or_else(|| drawn.next()) {
+                Some(key) => keys.append_value(key),
+                None => {
+                    let message = format!("{default} gave fewer keys than it was asked for");
+                    return Err(Error::new(ErrorKind::Statement, message));
+                }
+            }
+        }
+        Ok(Some(keys.finish()))
+    }
+
+    /// The error of a failed statement: which row and constraint, as far as it can be known. The transaction is restored, or gone.
+    fn explain(&mut self, plan: &Plan, rows: &RecordBatch, failure: Failure) -> Error {
+        let error = self.step_error(plan, failure);
+        if let Err(lost) = self.restore() {
+            return lost;
+        }
+        if !error.is_row() || !self.in_transaction() {
+            return error;
+        }
+        match self.first_finding(plan, rows) {
+            Ok(Some(found)) => found,
+            Ok(None) => refined(error),
+            Err(lost) => lost,
+        }
+    }
+
+    /// A failure as the error of a step on its table.
+    pub(crate) fn step_error(&self, plan: &Plan, failure: Failure) -> Error {
+        let error = self.error(failure);
+        if error.kind() == ErrorKind::MissingTable && error.table().is_some() {
+            return error;
+        }
+        error.with_table(plan.target.table().to_string())
+    }
+}
+
+/// A violation of which no row is to blame. DuckDB's indexes of foreign keys still show what the same transaction removed.
+pub(crate) fn refined(error: Error) -> Error {
+    if error.kind() == ErrorKind::ForeignKeyViolation && error.message().contains("still referenced") {
+        let message = format!("DuckDB can't do this in one transaction: {}", error.message());
+        return Error::new(ErrorKind::Unsupported, message).with_table(error.table().unwrap_or_default());
+    }
+    error
+}
+
+/// Why rows were not written.
+pub(crate) enum Refused {
+    /// DuckDB says so.
+    Failed(Failure),
+    Other(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Other(error)
+    }
+}
+
+impl Connection {
+    pub(crate) fn journal(&mut self) -> Option<&mut Journal> {
+        self.journal.as_mut()
+    }
+}

@@ -1,0 +1,273 @@
+//! The queries that hold a batch against a table's constraints.
+//!
+//! They run over the batch `b` and the table `t`, and give for each row that breaks something its ordinal, the constraint's number and a
+//! code of `findings`.
+
+use std::sync::Arc;
+
+use barge_core::TableName;
+use barge_core::record::quote;
+use barge_core::store::{DescribedColumn, Operation};
+
+use crate::constraints::{Constraint, Rule};
+use crate::findings::{CANNOT, DEPENDS, FAILS};
+use crate::plan::{Plan, exact};
+use crate::types::DuckType;
+
+/// The image's column of ordinals.
+const ROW: &str = "\"barge row\"";
+
+/// The query that holds fitted rows, with ordinals, against constraints. `None` where there is nothing to ask.
+pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<String> {
+    let image = Image { plan, table: plan.target.table().quoted() };
+    let mut parts = Vec::new();
+    for (number, constraint) in constraints.iter().enumerate() {
+        parts.extend(image.parts(number, constraint));
+    }
+    // Rows of one key come one after the other.
+    if plan.target.operation.is_keyed() {
+        let keys = plan.target.key.iter().map(|&index| exact(&format!("c{index}"), &plan.types[index]));
+        let keys: Vec<String> = keys.collect();
+        parts.push(format!(
+            "SELECT _ordinal, -1, {DEPENDS} FROM (SELECT _ordinal, row_number() OVER (PARTITION BY {} ORDER BY _ordinal) AS n \
+             FROM {}) WHERE n > 1",
+            keys.join(", "),
+            plan.relation
+        ));
+    }
+    if parts.is_empty() {
+        return None;
+    }
+    let union = parts.join("\nUNION ALL ");
+    Some(match plan.target.operation {
+        Operation::Delete => union,
+        _ => format!("WITH image AS MATERIALIZED ({})\n{union}", image.select()),
+    })
+}
+
+/// The query that finds the rows that others named when the transaction began, for another connection, which sees those still.
+pub(crate) fn committed_references(
+    plan: &Plan,
+    constraints: &[Arc<Constraint>],
+    batch: &str,
+) -> Option<String> {
+    let columns: Vec<(usize, &DuckType)> = plan.types.iter().enumerate().collect();
+    let relation = crate::plan::relation(batch, &columns);
+    let table = plan.target.table().quoted();
+    let mut parts = Vec::new();
+    for (number, constraint) in constraints.iter().enumerate() {
+        let Rule::Child { table: child, columns, replaced, .. } = &constraint.rule else { continue };
+        let concerns = match plan.target.operation {
+            Operation::Delete => true,
+            Operation::Update | Operation::Upsert => *replaced,
+            Operation::Insert | Operation::InsertIfAbsent => false,
+        };
+        if concerns {
+            parts.push(format!(
+                "SELECT b._ordinal, {number}, {CANNOT} FROM {relation} AS b JOIN {table} AS t ON {} SEMI JOIN {} AS c ON {}",
+                plan.key_equal("t", "b"),
+                child.quoted(),
+                pairs("c", columns, "t", &constraint.columns),
+            ));
+        }
+    }
+    (!parts.is_empty()).then(|| parts.join("\nUNION ALL "))
+}
+
+/// The rows as they would be in the table.
+struct Image<'a> {
+    plan: &'a Plan,
+    table: String,
+}
+
+impl Image<'_> {
+    fn select(&self) -> String {
+        let plan = self.plan;
+        let columns = plan.target.description.columns.iter().filter(|column| !column.computed);
+        let columns: Vec<String> =
+            columns.map(|column| format!("{} AS {}", self.cell(column), quote(&column.name))).collect();
+        let join = match plan.target.operation {
+            Operation::Insert | Operation::Delete => String::new(),
+            Operation::InsertIfAbsent => {
+                format!(" ANTI JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b"))
+            }
+            Operation::Update => format!(" JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b")),
+            Operation::Upsert => format!(" LEFT JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b")),
+        };
+        format!("SELECT b._ordinal AS {ROW}, {} FROM {} AS b{join}", columns.join(", "), plan.relation)
+    }
+
+    /// What a column of the row would hold.
+    fn cell(&self, column: &DescribedColumn) -> String {
+        let plan = self.plan;
+        let name = quote(&column.name);
+        let place = plan.target.columns.iter().position(|own| own.name().eq_ignore_ascii_case(&column.name));
+        let assigned = place.is_some_and(|place| plan.target.assigned().any(|index| index == place));
+        let given = match place {
+            Some(place) => format!("b.c{place}"),
+            None => default_of(column),
+        };
+        match plan.target.operation {
+            _ if assigned => given,
+            Operation::Update => format!("t.{name}"),
+            Operation::Upsert => format!("CASE WHEN {} THEN t.{name} ELSE {given} END", self.is_there()),
+            _ => given,
+        }
+    }
+
+    /// That the row's key is in the table.
+    fn is_there(&self) -> String {
+        format!("t.{} IS NOT NULL", self.plan.name(self.plan.target.key[0]))
+    }
+
+    fn changes(&self) -> bool {
+        matches!(self.plan.target.operation, Operation::Update | Operation::Upsert)
+    }
+
+    fn parts(&self, number: usize, constraint: &Constraint) -> Vec<String> {
+        let deletes = self.plan.target.operation == Operation::Delete;
+        let columns = &constraint.columns;
+        match &constraint.rule {
+            Rule::Child { .. } => self.child(number, constraint).into_iter().collect(),
+            _ if deletes => Vec::new(),
+            Rule::Check(expression) => {
+                vec![format!("SELECT {ROW}, {number}, {FAILS} FROM image WHERE NOT ({expression})")]
+            }
+            Rule::Unique => self.unique(number, columns),
+            Rule::Parent { table, columns: parent_columns, own } => {
+                vec![self.parent(number, columns, table, parent_columns, *own)]
+            }
+        }
+    }
+
+    fn unique(&self, number: usize, columns: &[String]) -> Vec<String> {
+        let target = &self.plan.target;
+        let is_key = columns.len() == target.key.len()
+            && target.key.iter().all(|&index| {
+                columns.iter().any(|column| column.eq_ignore_ascii_case(target.columns[index].name()))
+            });
+        if is_key && target.operation.is_keyed() {
+            return Vec::new();
+        }
+        let cells: Vec<String> = columns.iter().map(|column| self.exact("i", column)).collect();
+        let values: Vec<String> =
+            columns.iter().map(|column| format!("i.{} IS NOT NULL", quote(column))).collect();
+        let equal: Vec<String> = columns
+            .iter()
+            .zip(&cells)
+            .map(|(column, cell)| format!("{} = {cell}", self.exact("t", column)))
+            .collect();
+        let equal = equal.join(" AND ");
+        let holder = if self.changes() {
+            // The row that holds the value may be the row itself, or one that an earlier row of the batch changes.
+            let own_key = target.key.iter().map(|&index| {
+                let name = target.columns[index].name();
+                format!("{} = {}", self.exact("t", name), self.exact("i", name))
+            });
+            format!(
+                "SELECT i.{ROW}, {number}, CASE WHEN b._ordinal < i.{ROW} THEN {DEPENDS} ELSE {FAILS} END FROM image AS i \
+                 JOIN {} AS t ON {equal} LEFT JOIN {} AS b ON {} WHERE NOT ({})",
+                self.table,
+                self.plan.relation,
+                self.plan.key_equal("t", "b"),
+                own_key.collect::<Vec<_>>().join(" AND ")
+            )
+        } else {
+            format!(
+                "SELECT i.{ROW}, {number}, {FAILS} FROM image AS i SEMI JOIN {} AS t ON {equal}",
+                self.table
+            )
+        };
+        let twice = format!(
+            "SELECT {ROW}, {number}, {DEPENDS} FROM (SELECT i.{ROW}, row_number() OVER (PARTITION BY {} ORDER BY i.{ROW}) AS n \
+             FROM image AS i WHERE {}) WHERE n > 1",
+            cells.join(", "),
+            values.join(" AND ")
+        );
+        vec![holder, twice]
+    }
+
+    fn parent(
+        &self,
+        number: usize,
+        columns: &[String],
+        parent: &TableName,
+        parent_columns: &[String],
+        own: bool,
+    ) -> String {
+        let given: Vec<String> =
+            columns.iter().map(|column| format!("i.{} IS NOT NULL", quote(column))).collect();
+        let missing =
+            format!("ANTI JOIN {} AS p ON {}", parent.quoted(), pairs("p", parent_columns, "i", columns));
+        let given = given.join(" AND ");
+        if !own {
+            return format!("SELECT i.{ROW}, {number}, {FAILS} FROM image AS i {missing} WHERE {given}");
+        }
+        // The parent may be a row of the batch.
+        format!(
+            "SELECT i.{ROW}, {number}, CASE WHEN j.{ROW} < i.{ROW} THEN {DEPENDS} WHEN j.{ROW} = i.{ROW} THEN {CANNOT} ELSE {FAILS} END \
+             FROM image AS i {missing} LEFT JOIN image AS j ON {} WHERE {given}",
+            pairs("j", parent_columns, "i", columns)
+        )
+    }
+
+    /// Rows that others name: they can't be removed, nor replaced.
+    fn child(&self, number: usize, constraint: &Constraint) -> Option<String> {
+        let Rule::Child { table: child, columns, own, replaced } = &constraint.rule else { return None };
+        let plan = self.plan;
+        let from = format!(
+            "FROM {} AS b JOIN {} AS t ON {} JOIN {} AS c ON {}",
+            plan.relation,
+            self.table,
+            plan.key_equal("t", "b"),
+            child.quoted(),
+            pairs("c", columns, "t", &constraint.columns),
+        );
+        match plan.target.operation {
+            Operation::Delete if *own => Some(format!(
+                "SELECT b._ordinal, {number}, CASE WHEN d._ordinal < b._ordinal THEN {DEPENDS} ELSE {FAILS} END {from} \
+                 LEFT JOIN {} AS d ON {}",
+                plan.relation,
+                plan.key_equal("c", "d"),
+            )),
+            Operation::Delete => Some(format!("SELECT b._ordinal, {number}, {FAILS} {from}")),
+            Operation::Update | Operation::Upsert if *replaced => {
+                let changed = constraint.columns.iter().filter_map(|column| {
+                    let place =
+                        plan.target.columns.iter().position(|own| own.name().eq_ignore_ascii_case(column))?;
+                    let assigned = plan.target.assigned().any(|index| index == place);
+                    assigned.then(|| format!("t.{} IS DISTINCT FROM b.c{place}", quote(column)))
+                });
+                let changed: Vec<String> = changed.chain(["FALSE".to_owned()]).collect();
+                Some(format!(
+                    "SELECT b._ordinal, {number}, CASE WHEN {} THEN {FAILS} ELSE {CANNOT} END {from}",
+                    changed.join(" OR ")
+                ))
+            }
+            _ => None,
+        }
+    }
+
+    /// A column of a relation as unique indexes compare it.
+    fn exact(&self, relation: &str, column: &str) -> String {
+        let name = format!("{relation}.{}", quote(column));
+        match self.plan.target.description.column(column) {
+            Some(described) => exact(&name, &DuckType::parse(&described.declared_type)),
+            None => name,
+        }
+    }
+}
+
+/// The value of a column that the batch doesn't give. What a sequence would give is not drawn for a look.
+fn default_of(column: &DescribedColumn) -> String {
+    let default = column.default.as_deref().filter(|default| !default.contains("nextval("));
+    format!("CAST(({}) AS {})", default.unwrap_or("NULL"), column.declared_type)
+}
+
+fn pairs(left: &str, left_columns: &[String], right: &str, right_columns: &[String]) -> String {
+    let pairs = left_columns
+        .iter()
+        .zip(right_columns)
+        .map(|(own, other)| format!("{left}.{} = {right}.{}", quote(own), quote(other)));
+    pairs.collect::<Vec<_>>().join(" AND ")
+}

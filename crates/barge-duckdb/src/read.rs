@@ -1,0 +1,384 @@
+//! What statements give, in the types that are wanted.
+
+use std::sync::Arc;
+
+use arrow::array::*;
+use arrow::compute::cast;
+use arrow::datatypes::*;
+use barge_core::record::quote;
+use barge_core::store::{Description, LookUp, ORDINAL, Query};
+use barge_core::{Error, ErrorKind, Result, TableName};
+
+use crate::connection::{Connection, with_ordinals};
+use crate::convert::convert;
+use crate::plan::{exact, relation};
+use crate::raw::{Lent, Prepared, Rows};
+use crate::types::{DuckType, Kind};
+
+/// The rows of a statement, read in order.
+pub(crate) struct Reader {
+    rows: Rows,
+    /// The columns as they're given; made when they're first asked for.
+    schema: SchemaRef,
+}
+
+impl Reader {
+    fn new(rows: Rows, wanted: Option<&Schema>) -> Result<Self> {
+        let fields = rows.schema().fields().iter().map(|field| -> Result<FieldRef> {
+            let wanted = wanted.and_then(|schema| {
+                schema.fields().iter().find(|wanted| wanted.name().eq_ignore_ascii_case(field.name()))
+            });
+            Ok(Arc::new(match wanted {
+                Some(wanted) => (**wanted).clone().with_name(field.name()).with_nullable(true),
+                None => natural_field(field)?,
+            }))
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
+        Ok(Reader { rows, schema })
+    }
+
+    /// The next rows; `None` at the end.
+    fn next(&mut self, connection: &Connection) -> Result<Option<RecordBatch>> {
+        let Some(batch) = self.rows.next().map_err(|failure| connection.error(failure))? else {
+            return Ok(None);
+        };
+        let own = batch.schema();
+        let columns = batch.columns().iter().zip(own.fields()).zip(self.schema.fields());
+        let columns = columns.map(|((array, field), wanted)| given(array, field, wanted));
+        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_>>()?)?))
+    }
+
+    fn collect(mut self, connection: &Connection) -> Result<RecordBatch> {
+        let mut batches = Vec::new();
+        while let Some(batch) = self.next(connection)? {
+            batches.push(batch);
+        }
+        Ok(arrow::compute::concat_batches(&self.schema, &batches)?)
+    }
+}
+
+impl Connection {
+    /// Runs a statement of the user's, and collects its rows.
+    pub(crate) fn over(&mut self, query: &Query) -> Result<RecordBatch> {
+        let (prepared, lent) = self.prepare_query(query)?;
+        if prepared.ends_transaction() {
+            return Err(transaction_statement());
+        }
+        let rows = prepared.rows(lent).map_err(|failure| self.error(failure))?;
+        Reader::new(rows, query.schema.as_deref())?.collect(self)
+    }
+
+    /// Gives a query's rows in batches, the first of which may be empty, as long as they are wanted.
+    pub(crate) fn each_batch(
+        &mut self,
+        query: &Query,
+        given_up: &dyn Fn() -> bool,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
+        let (prepared, lent) = self.prepare_query(query)?;
+        if !prepared.reads() {
+            let message = "the statement doesn't read: run it in a transaction";
+            return Err(Error::new(ErrorKind::Statement, message));
+        }
+        self.give(prepared, lent, query.schema.as_deref(), given_up, wanted)
+    }
+
+    fn give(
+        &mut self,
+        prepared: Prepared,
+        lent: Option<Lent>,
+        schema: Option<&Schema>,
+        given_up: &dyn Fn() -> bool,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
+        let rows = prepared.stream(lent, given_up).map_err(|failure| self.error(failure))?;
+        let Some(rows) = rows else { return Ok(()) };
+        let mut reader = Reader::new(rows, schema)?;
+        if !wanted(RecordBatch::new_empty(Arc::clone(&reader.schema))) {
+            return Ok(());
+        }
+        while let Some(batch) = reader.next(self)? {
+            if !wanted(batch) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn prepare_query(&mut self, query: &Query) -> Result<(Prepared, Option<Lent>)> {
+        const PLACE: &str = "{batch}";
+        let (sql, batch) = match &query.batch {
+            Some(batch) => {
+                let fields = batch.schema_ref().fields().iter();
+                if let Some(field) = fields.clone().find(|field| field.name().eq_ignore_ascii_case(ORDINAL)) {
+                    let message =
+                        format!("a batch's column can't be called {ORDINAL}: it is the row's place in it");
+                    return Err(Error::new(ErrorKind::InvalidConfig, message).with_column(field.name()));
+                }
+                let columns = fields.map(|field| (**field).clone()).zip(batch.columns().iter().cloned());
+                let batch = self.bind(with_ordinals(columns.collect(), batch.num_rows())?)?;
+                (query.sql.replace(PLACE, self.handle.batch_relation()), Some(batch))
+            }
+            None if query.sql.contains(PLACE) => {
+                let message = "the text names {batch}, but no batch is given";
+                return Err(Error::new(ErrorKind::InvalidConfig, message));
+            }
+            None => (query.sql.clone(), None),
+        };
+        let lent = batch.map(|batch| self.handle.lend(&batch));
+        let prepared = Prepared::new(&self.handle, &sql).map_err(|failure| self.error(failure))?;
+        Ok((prepared, lent))
+    }
+
+    /// Runs the statements of a text of the user's, and says how many rows the last one changed.
+    pub(crate) fn execute(&mut self, sql: &str) -> Result<u64> {
+        Prepared::run_all(&self.handle, sql).map_err(|failure| self.error(failure))
+    }
+
+    /// Reads the rows with the given keys.
+    pub(crate) fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
+        let mut batches = Vec::new();
+        self.each_found(look_up, &|| false, &mut |batch| {
+            batches.push(batch);
+            true
+        })?;
+        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
+        Ok(arrow::compute::concat_batches(&schema, &batches)?)
+    }
+
+    /// Gives the rows with the given keys in batches, the first of which is empty.
+    pub(crate) fn each_found(
+        &mut self,
+        look_up: &LookUp,
+        given_up: &dyn Fn() -> bool,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
+        let known = self.look_ups.contains_key(look_up.table.name());
+        let prepared = match self.prepare_look_up(look_up) {
+            // The table may have changed since it was described.
+            Err(_) if known => {
+                self.look_ups.remove(look_up.table.name());
+                self.prepare_look_up(look_up)
+            }
+            prepared => prepared,
+        };
+        let (prepared, lent, schema) = prepared?;
+        self.give(prepared, Some(lent), Some(&schema), given_up, wanted)
+    }
+
+    fn prepare_look_up(&mut self, look_up: &LookUp) -> Result<(Prepared, Lent, Schema)> {
+        let (sql, keys, schema) = self.look_up_query(look_up)?;
+        let keys = self.bind(keys)?;
+        let lent = self.handle.lend(&keys);
+        let prepared = Prepared::new(&self.handle, &sql).map_err(|failure| self.error(failure))?;
+        Ok((prepared, lent, schema))
+    }
+
+    /// A table that look-ups read, described once.
+    fn described(&mut self, name: &TableName) -> Result<Arc<Description>> {
+        if let Some(description) = self.look_ups.get(name) {
+            return Ok(Arc::clone(description));
+        }
+        let description = Arc::new(self.describe(name)?);
+        self.look_ups.insert(name.clone(), Arc::clone(&description));
+        Ok(description)
+    }
+
+    fn look_up_query(&mut self, look_up: &LookUp) -> Result<(String, RecordBatch, Schema)> {
+        let description = self.described(look_up.table.name())?;
+        let described = |name: &str| {
+            description.column(name).ok_or_else(|| {
+                Error::new(ErrorKind::MissingColumn, "the table has no such column")
+                    .with_table(description.name.to_string())
+                    .with_column(name)
+            })
+        };
+        let (mut types, mut keys, mut equal) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, field) in look_up.keys.schema_ref().fields().iter().enumerate() {
+            let column = described(field.name())?;
+            let own = DuckType::parse(&column.declared_type);
+            let to = own.field(&format!("c{index}"));
+            let array = fitting(look_up.keys.column(index), field, &to)?;
+            equal.push(format!("{} = b.c{index}", exact(&format!("t.{}", quote(&column.name)), &own)));
+            keys.push((to, array));
+            types.push(own);
+        }
+        let mut columns = String::new();
+        let mut wanted = vec![Field::new(ORDINAL, DataType::Int64, true)];
+        for column in look_up.table.columns() {
+            let found = described(column.name())?;
+            let name = quote(&found.name);
+            let cell = match DuckType::parse(&found.declared_type).kind {
+                Kind::Other => format!("CAST(t.{name} AS VARCHAR)"),
+                _ => format!("t.{name}"),
+            };
+            columns.push_str(&format!(", {cell} AS {}", quote(column.name())));
+            wanted.push((*column.field).clone().with_nullable(true));
+        }
+        let places: Vec<(usize, &DuckType)> = types.iter().enumerate().collect();
+        let sql = format!(
+            "SELECT b.{ORDINAL}{columns} FROM {} AS b JOIN {} AS t ON {}",
+            relation(self.handle.batch_relation(), &places),
+            description.name.quoted(),
+            equal.join(" AND ")
+        );
+        Ok((sql, with_ordinals(keys, look_up.keys.num_rows())?, Schema::new(wanted)))
+    }
+
+    /// Numbers keys so that two have one number exactly where DuckDB takes them as equal.
+    pub(crate) fn key_groups(&mut self, types: &[DuckType], keys: &RecordBatch) -> Result<Vec<u32>> {
+        let schema = keys.schema();
+        let mut columns = Vec::with_capacity(types.len());
+        for (index, own) in types.iter().enumerate() {
+            let to = own.field(&format!("c{index}"));
+            let array = convert(keys.column(index), schema.field(index), &to)?.array;
+            columns.push((to, array));
+        }
+        let batch = self.bind(with_ordinals(columns, keys.num_rows())?)?;
+        let places: Vec<(usize, &DuckType)> = types.iter().enumerate().collect();
+        let order: Vec<String> = (0..types.len()).map(|index| format!("c{index}")).collect();
+        let sql = format!(
+            "SELECT dense_rank() OVER (ORDER BY {}) - 1 FROM {} ORDER BY _ordinal",
+            order.join(", "),
+            relation(self.handle.batch_relation(), &places)
+        );
+        let groups = self.integers(&sql, Some(&batch))?;
+        Ok(groups.into_iter().flatten().map(|group| u32::try_from(group).unwrap_or(u32::MAX)).collect())
+    }
+}
+
+/// Keys in a column's type; NULL, which finds nothing, for one that no row of the column can have.
+fn fitting(array: &ArrayRef, field: &Field, to: &Field) -> Result<ArrayRef> {
+    let converted = convert(array, field, to)?;
+    if converted.misfits.is_empty() {
+        return Ok(converted.array);
+    }
+    let mut misfits = vec![false; array.len()];
+    converted.misfits.iter().for_each(|(row, _)| misfits[*row] = true);
+    Ok(arrow::compute::nullif(&converted.array, &BooleanArray::from(misfits))?)
+}
+
+pub(crate) fn transaction_statement() -> Error {
+    let message = "BEGIN, COMMIT and ROLLBACK are the transaction's own calls";
+    Error::new(ErrorKind::Statement, message)
+}
+
+/// The field in which a result's column is given where nothing else is wanted.
+fn natural_field(field: &Field) -> Result<Field> {
+    let data_type = match field.data_type() {
+        DataType::Dictionary(_, value) => value.as_ref().clone(),
+        DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
+        _ if is_huge(field) => DataType::Decimal128(38, 0),
+        DataType::List(item) => DataType::List(Arc::new(natural_field(item)?)),
+        DataType::FixedSizeList(item, length) => {
+            DataType::FixedSizeList(Arc::new(natural_field(item)?), *length)
+        }
+        _ if field.extension_type_name() == Some("arrow.opaque") => {
+            let message = "Arrow has no type for such values: cast them to VARCHAR in the statement";
+            return Err(Error::new(ErrorKind::Unsupported, message).with_column(field.name()));
+        }
+        plain => plain.clone(),
+    };
+    let extension = field.metadata().get("ARROW:extension:name").cloned();
+    let natural = Field::new(field.name(), data_type, true);
+    Ok(match extension {
+        Some(extension) if extension == "arrow.uuid" || extension == "arrow.json" => {
+            natural.with_metadata([("ARROW:extension:name".to_owned(), extension)].into())
+        }
+        _ => natural,
+    })
+}
+
+/// Whether a column holds 128-bit integers, which come as bytes with a name.
+fn is_huge(field: &Field) -> bool {
+    let metadata = field.metadata();
+    metadata.get("ARROW:extension:name").is_some_and(|name| name == "arrow.opaque")
+        && metadata.get("ARROW:extension:metadata").is_some_and(|text| text.contains("hugeint"))
+        && field.data_type() == &DataType::FixedSizeBinary(16)
+}
+
+/// A result's column in the type that is wanted.
+fn given(array: &ArrayRef, field: &Field, wanted: &Field) -> Result<ArrayRef> {
+    let natural = natural_field(field)?;
+    let array = natural_array(array, field, &natural)?;
+    let converted = convert(&array, &natural, wanted)?;
+    match converted.misfits.into_iter().next() {
+        None => Ok(converted.array),
+        Some((_, message)) => Err(Error::new(ErrorKind::InvalidValue, message).with_column(field.name())),
+    }
+}
+
+fn natural_array(array: &ArrayRef, field: &Field, natural: &Field) -> Result<ArrayRef> {
+    let invalid = |message: String| Error::new(ErrorKind::InvalidValue, message).with_column(field.name());
+    if is_huge(field) {
+        return huge(array, field).map_err(invalid);
+    }
+    match array.data_type() {
+        DataType::Dictionary(..) => Ok(cast(array, natural.data_type())?),
+        DataType::List(item) if natural.data_type() != field.data_type() => {
+            let DataType::List(natural_item) = natural.data_type() else { return Ok(Arc::clone(array)) };
+            let (_, offsets, values, nulls) = array.as_list::<i32>().clone().into_parts();
+            let values = natural_array(&values, item, natural_item)?;
+            Ok(Arc::new(ListArray::try_new(Arc::clone(natural_item), offsets, values, nulls)?))
+        }
+        DataType::FixedSizeList(item, length) if natural.data_type() != field.data_type() => {
+            let DataType::FixedSizeList(natural_item, _) = natural.data_type() else {
+                return Ok(Arc::clone(array));
+            };
+            let (_, _, values, nulls) = array.as_fixed_size_list().clone().into_parts();
+            let values = natural_array(&values, item, natural_item)?;
+            Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(natural_item), *length, values, nulls)?))
+        }
+        DataType::Date32 => {
+            // The ends of the range stand for infinities.
+            let days = array.as_primitive::<Date32Type>();
+            match days.iter().flatten().any(|days| [i32::MAX, -i32::MAX].contains(&days)) {
+                true => Err(invalid("an infinite date has no place in a record batch".into())),
+                false => Ok(Arc::clone(array)),
+            }
+        }
+        DataType::Timestamp(_, zone) => {
+            let plain = array.to_data().into_builder().data_type(DataType::Int64).build()?;
+            let numbers = Int64Array::from(plain);
+            if numbers.iter().flatten().any(|number| [i64::MAX, -i64::MAX].contains(&number)) {
+                return Err(invalid("an infinite timestamp has no place in a record batch".into()));
+            }
+            match zone {
+                Some(_) => {
+                    let data =
+                        array.to_data().into_builder().data_type(natural.data_type().clone()).build()?;
+                    Ok(make_array(data))
+                }
+                None => Ok(Arc::clone(array)),
+            }
+        }
+        _ => Ok(Arc::clone(array)),
+    }
+}
+
+/// 128-bit integers as decimals, which have room for 38 digits.
+fn huge(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
+    let unsigned =
+        field.metadata().get("ARROW:extension:metadata").is_some_and(|text| text.contains("uhugeint"));
+    let mut decimals =
+        Decimal128Builder::with_capacity(array.len()).with_data_type(DataType::Decimal128(38, 0));
+    for bytes in array.as_fixed_size_binary() {
+        let Some(bytes) = bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) else {
+            decimals.append_null();
+            continue;
+        };
+        let value = match unsigned {
+            true => {
+                i128::try_from(u128::from_le_bytes(bytes)).map_err(|_| u128::from_le_bytes(bytes).to_string())
+            }
+            false => Ok(i128::from_le_bytes(bytes)),
+        };
+        let fits = |value: &i128| value.unsigned_abs() < 10u128.pow(38);
+        match value {
+            Ok(value) if fits(&value) => decimals.append_value(value),
+            Ok(value) => return Err(format!("{value} has more digits than the 38 of a decimal")),
+            Err(value) => return Err(format!("{value} has more digits than the 38 of a decimal")),
+        }
+    }
+    Ok(Arc::new(decimals.finish()))
+}

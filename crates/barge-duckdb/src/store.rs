@@ -1,0 +1,278 @@
+//! The store: one connection that writes, and others that read.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use async_trait::async_trait;
+use barge_core::store::{
+    Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
+};
+use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::check::check;
+use crate::connection::Connection;
+use crate::ddl::create_table_sql;
+use crate::options::DuckDbOptions;
+use crate::pool::{Lease, Pool, closed};
+use crate::transaction::DuckDbTransaction;
+use crate::types::DuckType;
+
+/// Batches read ahead of who takes them.
+const BATCHES_AHEAD: usize = 2;
+
+/// A database in DuckDB.
+///
+/// Writes go through one connection, one transaction after another, in the order in which they were asked for: so they never conflict with
+/// each other. Other connections read at the same time, and see what was committed. Calls run on tokio's threads for what blocks.
+///
+/// A file is open in one process at a time, and in one instance within it: stores of one file share it, and where their transactions
+/// conflict, one fails with `SerializationFailure`, which is retryable. Dropping the store closes its connections once they have done
+/// what was asked of them, without waiting. Dropping a call's future doesn't stop its work.
+pub struct DuckDbStore {
+    options: Arc<DuckDbOptions>,
+    writer: Arc<Pool>,
+    readers: Arc<Pool>,
+    closed: AtomicBool,
+}
+
+impl DuckDbStore {
+    /// Opens a database by its URL; see [`DuckDbOptions::from_url`] and [`DuckDbOptions::open`].
+    ///
+    /// # Errors
+    /// As those.
+    pub async fn open(url: &str) -> Result<Self> {
+        DuckDbOptions::from_url(url)?.open().await
+    }
+
+    pub(crate) async fn with_options(options: DuckDbOptions) -> Result<Self> {
+        let options = Arc::new(options);
+        let own = Arc::clone(&options);
+        let instance = tokio::task::spawn_blocking(move || own.instance()).await;
+        let instance = Arc::new(instance.map_err(|_| closed())??);
+        let writer = Pool::new(Arc::clone(&instance), 1);
+        let readers = Pool::new(instance, options.readers_max());
+        // A first connection shows whether the database works.
+        writer.lease().await?.once(|_| Ok(())).await?;
+        Ok(DuckDbStore { options, writer, readers, closed: AtomicBool::new(false) })
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Waits until no transaction is open, for the busy timeout at most.
+    async fn write(&self) -> Result<Lease> {
+        self.check_open()?;
+        match tokio::time::timeout(self.options.lock_wait(), self.writer.lease()).await {
+            Ok(lease) => {
+                self.check_open()?;
+                lease
+            }
+            Err(_) => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "{} has one connection that writes, and a transaction was open on it for {:?}",
+                    self.options.name(),
+                    self.options.lock_wait()
+                ),
+            )),
+        }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.check_open()?;
+        self.readers.lease().await?.once(command).await
+    }
+
+    /// Streams what a reader gives.
+    async fn stream(
+        &self,
+        give: impl FnOnce(&mut Connection, &dyn Fn() -> bool, &mut dyn FnMut(RecordBatch) -> bool) -> Result<()>
+        + Send
+        + 'static,
+    ) -> Result<RecordStream> {
+        self.check_open()?;
+        let lease = self.readers.lease().await?;
+        let (started, schema) = oneshot::channel::<Result<SchemaRef>>();
+        let (batches, mut received) = mpsc::channel(BATCHES_AHEAD);
+        let reading = lease.run(move |connection| {
+            let mut started = Some(started);
+            // A stream that was dropped closes its channel.
+            let given_up = || batches.is_closed();
+            let given = give(connection, &given_up, &mut |batch| {
+                if let Some(started) = started.take()
+                    && started.send(Ok(batch.schema())).is_err()
+                {
+                    return false;
+                }
+                batch.num_rows() == 0 || batches.blocking_send(Ok(batch)).is_ok()
+            });
+            if let Err(error) = given {
+                // Nobody may be listening any more.
+                let _ = match started.take() {
+                    Some(started) => started.send(Err(error)).is_ok(),
+                    None => batches.blocking_send(Err(error)).is_ok(),
+                };
+            }
+            Ok(())
+        });
+        tokio::spawn(async move { drop(reading.await) });
+        let schema = schema.await.map_err(|_| closed())??;
+        Ok(RecordStream::new(schema, futures::stream::poll_fn(move |context| received.poll_recv(context))))
+    }
+}
+
+#[async_trait]
+impl Store for DuckDbStore {
+    fn dialect(&self) -> Dialect {
+        Dialect::DuckDb
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        // A COMMIT inside the process is not cut off: it is unknown only where the disk fails, and then no second try helps.
+        Capabilities { commit_can_be_unknown: false, generated_keys: true, foreign_keys: true, sql: true }
+    }
+
+    async fn describe(&self, table: &TableName) -> Result<Description> {
+        let table = table.clone();
+        self.read(move |connection| connection.describe(&table)).await
+    }
+
+    async fn tables(&self) -> Result<Vec<TableName>> {
+        self.read(Connection::tables).await
+    }
+
+    fn create_table_sql(&self, table: &Table) -> Result<String> {
+        create_table_sql(table)
+    }
+
+    fn check(&self, target: &Target, batch: &RecordBatch) -> Vec<(usize, Error)> {
+        check(target, batch)
+    }
+
+    async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let schema = keys.schema();
+        let types = schema.fields().iter().map(|field| match target.description.column(field.name()) {
+            Some(described) => Ok(DuckType::parse(&described.declared_type)),
+            None => DuckType::for_field(field),
+        });
+        let types = types.collect::<Result<Vec<_>>>()?;
+        let keys = keys.clone();
+        self.read(move |connection| connection.key_groups(&types, &keys)).await
+    }
+
+    async fn begin(&self) -> Result<Box<dyn Transaction>> {
+        Ok(Box::new(DuckDbTransaction::begin(self.write().await?).await?))
+    }
+
+    async fn transact(
+        &self,
+        token: Option<&Token>,
+        steps: &[Step],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        let lease = self.write().await?;
+        let (token, steps) = (token.cloned(), steps.to_vec());
+        let done = lease.once(move |connection| Ok(connection.transact(token.as_ref(), &steps)));
+        match done.await {
+            Ok(done) => done,
+            Err(error) => Err(CommitError::Unknown { error, applied: Vec::new() }),
+        }
+    }
+
+    async fn query(&self, query: Query) -> Result<RecordStream> {
+        self.stream(move |connection, given_up, wanted| connection.each_batch(&query, given_up, wanted)).await
+    }
+
+    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
+        self.stream(move |connection, given_up, wanted| connection.each_found(&look_up, given_up, wanted))
+            .await
+    }
+
+    /// Waits for the transaction that is open and for streams, at most the busy timeout; then moves the log into the file.
+    async fn close(&self) -> Result<()> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let closed = self.close_connections().await;
+        if closed.is_err() {
+            self.closed.store(false, Ordering::Release);
+        }
+        closed.map_err(|error| error.context(format!("closing {}", self.options.name())))
+    }
+}
+
+impl DuckDbStore {
+    async fn close_connections(&self) -> Result<()> {
+        let wait = self.options.lock_wait();
+        let writer = match tokio::time::timeout(wait, self.writer.lease()).await {
+            Ok(lease) => lease?,
+            Err(_) => {
+                let message = format!("a transaction was still open after {wait:?}: end it first");
+                return Err(Error::new(ErrorKind::Busy, message));
+            }
+        };
+        self.readers.close(wait).await?;
+        let readers = Arc::clone(&self.readers);
+        let (writer, checkpoint) = writer
+            .run(move |connection| {
+                readers.clear();
+                connection.run("CHECKPOINT")
+            })
+            .await?;
+        if let Err(error) = checkpoint {
+            // Another store of the same file may be at work; the log is read again when the file is next opened.
+            tracing::debug!(%error, "the log stays beside the database");
+        }
+        drop(writer);
+        self.writer.close(wait).await?;
+        let writer = Arc::clone(&self.writer);
+        // Closing may write.
+        tokio::task::spawn_blocking(move || writer.clear()).await.map_err(|_| closed())
+    }
+}
+
+impl Connection {
+    /// Runs steps in a transaction of their own, all or none; `None` where the token was claimed before.
+    fn transact(
+        &mut self,
+        token: Option<&Token>,
+        steps: &[Step],
+    ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
+        self.begin()?;
+        match self.claim_and_apply(token, steps) {
+            Ok(Some(applied)) => {
+                self.commit().map_err(|error| error.with_applied(applied.clone())).map(|()| Some(applied))
+            }
+            Ok(None) => {
+                self.roll_back();
+                Ok(None)
+            }
+            Err(error) => {
+                self.roll_back();
+                Err(error.into())
+            }
+        }
+    }
+
+    fn claim_and_apply(&mut self, token: Option<&Token>, steps: &[Step]) -> Result<Option<Vec<Applied>>> {
+        if let Some(token) = token
+            && !self.claim(token)?
+        {
+            return Ok(None);
+        }
+        steps.iter().map(|step| self.apply(step)).collect::<Result<_>>().map(Some)
+    }
+}
+
+impl fmt::Debug for DuckDbStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DuckDbStore").field("options", &self.options).finish_non_exhaustive()
+    }
+}
