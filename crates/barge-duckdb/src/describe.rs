@@ -1,6 +1,6 @@
 //! Tables as DuckDB's catalog describes them.
 
-use arrow::array::{AsArray, RecordBatch};
+use arrow::array::RecordBatch;
 use barge_core::record::quote;
 use barge_core::store::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
@@ -87,14 +87,14 @@ impl Connection {
     fn columns(&mut self, name: &TableName, sql: &str) -> Result<Vec<DescribedColumn>> {
         let rows = self.read(
             &format!(
-                "SELECT column_name, data_type, is_nullable, column_default FROM duckdb_columns() WHERE {} ORDER BY column_index",
+                "SELECT column_name, data_type, column_default, CASE WHEN is_nullable THEN 'yes' END FROM duckdb_columns() WHERE {} ORDER BY column_index",
                 of_table("table_name", name)
             ),
             None,
         )?;
         Ok(each(&rows, |batch, row| {
-            let nullable = batch.column(2).as_boolean_opt().is_none_or(|nullable| nullable.value(row));
-            column(&text(batch, 0, row), &text(batch, 1, row), nullable, optional_text(batch, 3, row), sql)
+            let nullable = optional_text(batch, 3, row).is_some();
+            column(&text(batch, 0, row), &text(batch, 1, row), nullable, optional_text(batch, 2, row), sql)
         }))
     }
 

@@ -51,6 +51,9 @@ pub(crate) fn kind_of(failure: &Failure) -> ErrorKind {
         }
         "Catalog" if says("write-write conflict") => ErrorKind::SerializationFailure,
         "Catalog" if says("Table with name") && says("does not exist") => ErrorKind::MissingTable,
+        // The Appender's own words.
+        _ if text.starts_with("Table ") && says("could not be found") => ErrorKind::MissingTable,
+        _ if text == "the column must exist in the table" => ErrorKind::MissingColumn,
         "Binder" if is_missing_column(text) => ErrorKind::MissingColumn,
         "IO" if says("Could not set lock") || says("Conflicting lock") => ErrorKind::Busy,
         "IO" if says("No space left") || says("could not allocate") => ErrorKind::DiskFull,
@@ -65,7 +68,7 @@ pub(crate) fn kind_of(failure: &Failure) -> ErrorKind {
 }
 
 fn is_missing_column(text: &str) -> bool {
-    (text.contains("eferenced column") && text.contains("not found"))
+    (text.contains("eferenced") && text.contains("column") && text.contains("not found"))
         || text.contains("does not have a column")
         || text.contains("Column with name")
 }
@@ -109,6 +112,7 @@ fn named(error: Error, text: &str) -> Error {
         ErrorKind::MissingColumn => {
             let column = between("eferenced column \"", "\"")
                 .or_else(|| between("column named \"", "\""))
+                .or_else(|| between("update column ", " not found"))
                 .or_else(|| between("column with name \"", "\""));
             match column {
                 Some(column) => error.with_column(column),

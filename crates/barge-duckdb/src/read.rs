@@ -72,7 +72,6 @@ impl Connection {
     pub(crate) fn each_batch(
         &mut self,
         query: &Query,
-        given_up: &dyn Fn() -> bool,
         wanted: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
         let (prepared, lent) = self.prepare_query(query)?;
@@ -80,7 +79,7 @@ impl Connection {
             let message = "the statement doesn't read: run it in a transaction";
             return Err(Error::new(ErrorKind::Statement, message));
         }
-        self.give(prepared, lent, query.schema.as_deref(), given_up, wanted)
+        self.give(prepared, lent, query.schema.as_deref(), wanted)
     }
 
     fn give(
@@ -88,13 +87,13 @@ impl Connection {
         prepared: Prepared,
         lent: Option<Lent>,
         schema: Option<&Schema>,
-        given_up: &dyn Fn() -> bool,
         wanted: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
-        let rows = prepared.stream(lent, given_up).map_err(|failure| self.error(failure))?;
-        let Some(rows) = rows else { return Ok(()) };
+        let rows = prepared.stream(lent).map_err(|failure| self.error(failure))?;
         let mut reader = Reader::new(rows, schema)?;
-        if !wanted(RecordBatch::new_empty(Arc::clone(&reader.schema))) {
+        // What is wrong with the first rows is known before any are given.
+        let first = reader.next(self)?;
+        if !wanted(first.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&reader.schema)))) {
             return Ok(());
         }
         while let Some(batch) = reader.next(self)? {
@@ -138,7 +137,7 @@ impl Connection {
     /// Reads the rows with the given keys.
     pub(crate) fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         let mut batches = Vec::new();
-        self.each_found(look_up, &|| false, &mut |batch| {
+        self.each_found(look_up, &mut |batch| {
             batches.push(batch);
             true
         })?;
@@ -150,7 +149,6 @@ impl Connection {
     pub(crate) fn each_found(
         &mut self,
         look_up: &LookUp,
-        given_up: &dyn Fn() -> bool,
         wanted: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
         let known = self.look_ups.contains_key(look_up.table.name());
@@ -163,7 +161,7 @@ impl Connection {
             prepared => prepared,
         };
         let (prepared, lent, schema) = prepared?;
-        self.give(prepared, Some(lent), Some(&schema), given_up, wanted)
+        self.give(prepared, Some(lent), Some(&schema), wanted)
     }
 
     fn prepare_look_up(&mut self, look_up: &LookUp) -> Result<(Prepared, Lent, Schema)> {
@@ -269,6 +267,7 @@ fn natural_field(field: &Field) -> Result<Field> {
         DataType::Dictionary(_, value) => value.as_ref().clone(),
         DataType::Timestamp(unit, Some(_)) => DataType::Timestamp(*unit, Some("UTC".into())),
         _ if is_huge(field) => DataType::Decimal128(38, 0),
+        _ if is_bool(field) => DataType::Boolean,
         DataType::List(item) => DataType::List(Arc::new(natural_field(item)?)),
         DataType::FixedSizeList(item, length) => {
             DataType::FixedSizeList(Arc::new(natural_field(item)?), *length)
@@ -287,6 +286,11 @@ fn natural_field(field: &Field) -> Result<Field> {
         }
         _ => natural,
     })
+}
+
+/// Whether a column holds booleans, which come as bytes.
+fn is_bool(field: &Field) -> bool {
+    field.metadata().get("ARROW:extension:name").is_some_and(|name| name == "arrow.bool8")
 }
 
 /// Whether a column holds 128-bit integers, which come as bytes with a name.
@@ -314,6 +318,7 @@ fn natural_array(array: &ArrayRef, field: &Field, natural: &Field) -> Result<Arr
         return huge(array, field).map_err(invalid);
     }
     match array.data_type() {
+        _ if is_bool(field) => Ok(cast(array, &DataType::Boolean)?),
         DataType::Dictionary(..) => Ok(cast(array, natural.data_type())?),
         DataType::List(item) if natural.data_type() != field.data_type() => {
             let DataType::List(natural_item) = natural.data_type() else { return Ok(Arc::clone(array)) };

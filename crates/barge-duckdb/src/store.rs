@@ -1,7 +1,7 @@
 //! The store: one connection that writes, and others that read.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arrow::array::RecordBatch;
@@ -18,6 +18,7 @@ use crate::connection::Connection;
 use crate::ddl::create_table_sql;
 use crate::options::DuckDbOptions;
 use crate::pool::{Lease, Pool, closed};
+use crate::raw::Handle;
 use crate::transaction::DuckDbTransaction;
 use crate::types::DuckType;
 
@@ -94,19 +95,18 @@ impl DuckDbStore {
     /// Streams what a reader gives.
     async fn stream(
         &self,
-        give: impl FnOnce(&mut Connection, &dyn Fn() -> bool, &mut dyn FnMut(RecordBatch) -> bool) -> Result<()>
-        + Send
-        + 'static,
+        give: impl FnOnce(&mut Connection, &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + 'static,
     ) -> Result<RecordStream> {
         self.check_open()?;
         let lease = self.readers.lease().await?;
         let (started, schema) = oneshot::channel::<Result<SchemaRef>>();
         let (batches, mut received) = mpsc::channel(BATCHES_AHEAD);
+        let given_up = GivenUp::default();
+        let running = Arc::clone(&given_up.running);
         let reading = lease.run(move |connection| {
+            *lock(&running) = Some(Arc::clone(&connection.handle));
             let mut started = Some(started);
-            // A stream that was dropped closes its channel.
-            let given_up = || batches.is_closed();
-            let given = give(connection, &given_up, &mut |batch| {
+            let given = give(connection, &mut |batch| {
                 if let Some(started) = started.take()
                     && started.send(Ok(batch.schema())).is_err()
                 {
@@ -114,6 +114,8 @@ impl DuckDbStore {
                 }
                 batch.num_rows() == 0 || batches.blocking_send(Ok(batch)).is_ok()
             });
+            // From here on nothing may be interrupted: the connection goes to somebody else.
+            *lock(&running) = None;
             if let Err(error) = given {
                 // Nobody may be listening any more.
                 let _ = match started.take() {
@@ -125,8 +127,33 @@ impl DuckDbStore {
         });
         tokio::spawn(async move { drop(reading.await) });
         let schema = schema.await.map_err(|_| closed())??;
-        Ok(RecordStream::new(schema, futures::stream::poll_fn(move |context| received.poll_recv(context))))
+        let batches = futures::stream::poll_fn(move |context| {
+            // The stream owns it: dropping the one ends the query.
+            let _ = &given_up;
+            received.poll_recv(context)
+        });
+        Ok(RecordStream::new(schema, batches))
     }
+}
+
+/// Ends a query that nobody reads any more, when dropped.
+#[derive(Default)]
+struct GivenUp {
+    /// The connection, while the query runs on it.
+    running: Arc<Mutex<Option<Arc<Handle>>>>,
+}
+
+impl Drop for GivenUp {
+    fn drop(&mut self) {
+        // The lock is held so that the query doesn't end, and another begin, before it is interrupted.
+        if let Some(handle) = &*lock(&self.running) {
+            handle.interrupt();
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]
@@ -187,11 +214,11 @@ impl Store for DuckDbStore {
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
-        self.stream(move |connection, given_up, wanted| connection.each_batch(&query, given_up, wanted)).await
+        self.stream(move |connection, wanted| connection.each_batch(&query, wanted)).await
     }
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
-        self.stream(move |connection, given_up, wanted| connection.each_found(&look_up, given_up, wanted))
+        self.stream(move |connection, wanted| connection.each_found(&look_up, wanted))
             .await
     }
 

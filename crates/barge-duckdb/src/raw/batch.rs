@@ -154,13 +154,6 @@ pub(super) struct Function {
 /// A batch on loan. Dropping it ends the loan.
 pub(crate) struct Lent {
     slot: Slot,
-    batch: Arc<BoundBatch>,
-}
-
-impl Lent {
-    pub(crate) fn batch(&self) -> &Arc<BoundBatch> {
-        &self.batch
-    }
 }
 
 impl Drop for Lent {
@@ -199,7 +192,7 @@ impl Function {
 
     pub(super) fn lend(&self, batch: &Arc<BoundBatch>) -> Lent {
         *self.slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(batch));
-        Lent { slot: Arc::clone(&self.slot), batch: Arc::clone(batch) }
+        Lent { slot: Arc::clone(&self.slot) }
     }
 
     pub(super) fn relation(&self) -> &str {

@@ -45,9 +45,33 @@ impl Failure {
         // SAFETY: the error data is there until it is destroyed below, once.
         unsafe {
             let has_error = ffi::duckdb_error_data_has_error(error);
-            let failure = Failure::of(ffi::duckdb_error_data_message(error));
+            let failure = Failure::of(ffi::duckdb_error_data_message(error))
+                .with_class(ffi::duckdb_error_data_error_type(error));
             ffi::duckdb_destroy_error_data(&raw mut error);
             if has_error { Err(failure) } else { Ok(()) }
+        }
+    }
+}
+
+impl Failure {
+    /// The failure with the kind of error before it, where its message lacks that.
+    fn with_class(self, kind: ffi::duckdb_error_type) -> Failure {
+        let class = match kind {
+            ffi::duckdb_error_type_DUCKDB_ERROR_CONSTRAINT => "Constraint",
+            ffi::duckdb_error_type_DUCKDB_ERROR_CATALOG => "Catalog",
+            ffi::duckdb_error_type_DUCKDB_ERROR_CONVERSION => "Conversion",
+            ffi::duckdb_error_type_DUCKDB_ERROR_OUT_OF_RANGE => "Out of Range",
+            ffi::duckdb_error_type_DUCKDB_ERROR_TRANSACTION => "TransactionContext",
+            ffi::duckdb_error_type_DUCKDB_ERROR_IO => "IO",
+            ffi::duckdb_error_type_DUCKDB_ERROR_NOT_IMPLEMENTED => "Not implemented",
+            ffi::duckdb_error_type_DUCKDB_ERROR_FATAL => "FATAL",
+            ffi::duckdb_error_type_DUCKDB_ERROR_INTERNAL => "INTERNAL",
+            _ => "Invalid Input",
+        };
+        match self.0.split_once(": ") {
+            Some((said, _)) if said.ends_with(" Error") => self,
+            Some(("Failed to append", rest)) => Failure(format!("{class} Error: {rest}")),
+            _ => Failure(format!("{class} Error: {}", self.0)),
         }
     }
 }
@@ -191,6 +215,12 @@ impl Handle {
     /// Lends a batch to the statements that are prepared and run while the loan lasts: `batch_relation()` reads it.
     pub(crate) fn lend(&self, batch: &Arc<BoundBatch>) -> Lent {
         self.batches.lend(batch)
+    }
+
+    /// Has the query that runs on the connection now, if one does, fail as soon as it can.
+    pub(crate) fn interrupt(&self) {
+        // SAFETY: the connection is open; the call is made for other threads.
+        unsafe { ffi::duckdb_interrupt(self.connection) };
     }
 
     /// The relation of the batch that is lent, for a FROM clause.

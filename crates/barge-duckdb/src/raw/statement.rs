@@ -3,7 +3,6 @@
 use std::ffi::{CStr, c_char};
 use std::ptr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arrow::array::{RecordBatch, StructArray};
 use arrow::datatypes::{Schema, SchemaRef};
@@ -13,14 +12,11 @@ use libduckdb_sys as ffi;
 use super::batch::{Chunk, LogicalType};
 use super::{Failure, Handle, Lent, c_string};
 
-/// How long to wait where all that a query still does is done by DuckDB's other threads.
-const OTHERS_AT_WORK: Duration = Duration::from_micros(100);
-
 /// A statement ready to be run.
 pub(crate) struct Prepared {
     statement: ffi::duckdb_prepared_statement,
     // Let go after the statement was destroyed.
-    handle: Arc<Handle>,
+    _handle: Arc<Handle>,
 }
 
 // SAFETY: a statement may be used from any thread, by one at a time.
@@ -92,7 +88,7 @@ impl Prepared {
     }
 
     fn extracted(handle: &Arc<Handle>, extracted: &Extracted, index: u64) -> Result<Self, Failure> {
-        let mut prepared = Prepared { statement: ptr::null_mut(), handle: Arc::clone(handle) };
+        let mut prepared = Prepared { statement: ptr::null_mut(), _handle: Arc::clone(handle) };
         // SAFETY: the connection is open and the statement among the extracted ones. On failure too there is a statement, which holds the
         // reason.
         unsafe {
@@ -146,40 +142,20 @@ impl Prepared {
         if state == ffi::DuckDBSuccess { Ok(result) } else { Err(result.failure()) }
     }
 
-    /// Runs it until its first rows are there, unless it is given up; the others are computed as they're read.
-    pub(crate) fn stream(
-        self,
-        lent: Option<Lent>,
-        given_up: &dyn Fn() -> bool,
-    ) -> Result<Option<Rows>, Failure> {
+    /// Runs it until its first rows are there; the others are computed as they're read.
+    pub(crate) fn stream(self, lent: Option<Lent>) -> Result<Rows, Failure> {
         let mut pending = Pending(ptr::null_mut());
         let mut result = QueryResult::default();
         // SAFETY: the statement is prepared, the pending result and the result are ours, and hold the reason on failure.
         unsafe {
-            let state = ffi::duckdb_pending_prepared_streaming(self.statement, &raw mut pending.0);
-            if state != ffi::DuckDBSuccess {
+            if ffi::duckdb_pending_prepared_streaming(self.statement, &raw mut pending.0) != ffi::DuckDBSuccess {
                 return Err(Failure::of(ffi::duckdb_pending_error(pending.0)));
-            }
-            loop {
-                match ffi::duckdb_pending_execute_task(pending.0) {
-                    ffi::duckdb_pending_state_DUCKDB_PENDING_RESULT_NOT_READY => {}
-                    ffi::duckdb_pending_state_DUCKDB_PENDING_NO_TASKS_AVAILABLE => {
-                        std::thread::sleep(OTHERS_AT_WORK);
-                    }
-                    ffi::duckdb_pending_state_DUCKDB_PENDING_ERROR => {
-                        return Err(Failure::of(ffi::duckdb_pending_error(pending.0)));
-                    }
-                    _ => break,
-                }
-                if given_up() {
-                    return Ok(None);
-                }
             }
             if ffi::duckdb_execute_pending(pending.0, &raw mut result.0) != ffi::DuckDBSuccess {
                 return Err(result.failure());
             }
         }
-        Rows::new(result, self, lent).map(Some)
+        Rows::new(result, self, lent)
     }
 }
 
@@ -243,6 +219,8 @@ pub(crate) struct Rows {
     options: ArrowOptions,
     exported: FFI_ArrowSchema,
     schema: SchemaRef,
+    /// A stream that has ended may not be asked again.
+    ended: bool,
     // What the result may read, in the order in which it may go.
     _statement: Prepared,
     _lent: Option<Lent>,
@@ -257,7 +235,8 @@ impl Rows {
         } else {
             (FFI_ArrowSchema::empty(), Arc::new(Schema::empty()))
         };
-        Ok(Rows { result, options, exported, schema, _statement: statement, _lent: lent })
+        let ended = schema.fields().is_empty();
+        Ok(Rows { result, options, exported, schema, ended, _statement: statement, _lent: lent })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -266,12 +245,13 @@ impl Rows {
 
     /// The next rows; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
-        if self.schema.fields().is_empty() {
+        if self.ended {
             return Ok(None);
         }
         // SAFETY: the result is there; the call takes a copy of the plain struct and keeps nothing. The chunk is ours.
         let chunk = Chunk(unsafe { ffi::duckdb_fetch_chunk(self.result.0) });
         if chunk.0.is_null() {
+            self.ended = true;
             // SAFETY: the result is there.
             let error = unsafe { ffi::duckdb_result_error(&raw mut self.result.0) };
             // SAFETY: the message lives as long as the result.

@@ -1,0 +1,1 @@
+//! Random flushes into DuckDB, against the model.
