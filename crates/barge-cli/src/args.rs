@@ -61,7 +61,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  barge tables sqlite:market.db\n  barge tables postgres://me@localhost/market"
     )]
     Tables {
-        /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE
+        /// The database: sqlite:FILE, duckdb:FILE or postgres://USER@HOST/DATABASE
         url: String,
         /// Print JSON
         #[arg(long)]
@@ -70,7 +70,7 @@ pub(crate) enum Command {
     /// Describe a table: columns, keys, foreign keys, triggers
     #[command(after_help = DESCRIBE_EXAMPLES)]
     Describe {
-        /// The database: sqlite:FILE or postgres://USER@HOST/DATABASE
+        /// The database: sqlite:FILE, duckdb:FILE or postgres://USER@HOST/DATABASE
         url: String,
         /// The table's name. Where no table has this name as it is, a dot parts schema and table
         #[arg(value_parser = NonEmptyStringValueParser::new())]
@@ -156,7 +156,7 @@ pub(crate) struct Load {
     /// Zstandard. Columns are matched to the table's by name
     #[arg(required = true, value_name = "FILE")]
     pub(crate) files: Vec<PathBuf>,
-    /// The database to load into: sqlite:FILE or postgres://USER@HOST/DATABASE, with settings after a ?
+    /// The database to load into: sqlite:FILE, duckdb:FILE or postgres://USER@HOST/DATABASE, with settings after a ?
     #[arg(long = "to", value_name = "URL")]
     pub(crate) url: String,
     /// The table to load into. Where no table has this name as it is, a dot parts schema and table; on SQLite, where there is such a

@@ -12,7 +12,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 /// What is told where nobody asked for logs: what the user has to know while it goes on, such as that a server doesn't answer and is waited
 /// for.
-const TOLD: &str = "barge_core=warn,barge_postgres=warn,barge_sqlite=warn";
+const TOLD: &str = "barge_core=warn,barge_duckdb=warn,barge_postgres=warn,barge_sqlite=warn";
 
 /// Starts to write what `BARGE_LOG`, or else `RUST_LOG`, asks for, and otherwise warnings, as messages of the program.
 pub(crate) fn start() {

@@ -13,7 +13,7 @@ pub(crate) struct Named {
 
 impl Named {
     /// The table that is meant. A name with a dot is that of a table where there is one; else the dot parts schema and
-    /// table: on PostgreSQL always, on SQLite where there is such a table, for names with dots are nothing unusual there.
+    /// table: on PostgreSQL always, on SQLite and DuckDB where there is such a table, for names with dots are nothing unusual there.
     pub(crate) async fn find(self, database: &Database) -> Result<TableName> {
         if let Some(schema) = self.schema {
             return Ok(TableName::in_schema(schema, self.name));

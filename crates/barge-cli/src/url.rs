@@ -1,17 +1,19 @@
 //! Database URLs, as people type them.
 
 use barge::Database;
+#[cfg(feature = "duckdb")]
+use barge::duckdb::DuckDbOptions;
 use barge::postgres::PostgresOptions;
 use barge::sqlite::SqliteOptions;
 
 use crate::Stop;
 
 /// What to write, in messages.
+#[cfg(not(feature = "duckdb"))]
 const STORES: &str =
     "there are sqlite, as in sqlite:tasks.db, and postgres, as in postgres://user@host/database";
-
-/// A store that is meant to come, and is asked for already.
-const STORE_TO_COME: &str = "duckdb";
+#[cfg(feature = "duckdb")]
+const STORES: &str = "there are sqlite, as in sqlite:tasks.db, duckdb, as in duckdb:market.duckdb, and postgres, as in postgres://user@host/database";
 
 /// Connections beside those that write: one for questions about tables.
 const CONNECTIONS_BESIDE: usize = 1;
@@ -19,6 +21,8 @@ const CONNECTIONS_BESIDE: usize = 1;
 /// A URL that a database can have.
 pub(crate) enum Url {
     Sqlite(String),
+    #[cfg(feature = "duckdb")]
+    DuckDb(String),
     /// The options, and whether the URL says how many connections there may be.
     Postgres(Box<PostgresOptions>, Option<usize>),
 }
@@ -40,7 +44,15 @@ impl Url {
                 Ok(options) => Ok(Url::Postgres(Box::new(options), pool_size(url))),
                 Err(error) => usage(error.message().to_owned()),
             },
-            Some(STORE_TO_COME) => usage(format!("{STORE_TO_COME}: this store isn't there yet; {STORES}")),
+            #[cfg(feature = "duckdb")]
+            Some("duckdb") => match DuckDbOptions::from_url(url) {
+                Ok(_) => Ok(Url::DuckDb(url.to_owned())),
+                Err(error) => usage(error.message().to_owned()),
+            },
+            #[cfg(not(feature = "duckdb"))]
+            Some("duckdb") => usage(format!(
+                "duckdb: this program was built without it, with the feature `duckdb` it has it; {STORES}"
+            )),
             Some(scheme) => usage(format!("{scheme}: there is no such store; {STORES}")),
             None if url.is_empty() => usage(format!("the database's URL is empty; {STORES}")),
             None => {
@@ -59,6 +71,12 @@ impl Url {
             (Url::Sqlite(_), Some(_)) => Err(Stop::Usage(
                 "--connections: SQLite has one writer at a time; leave the option out".into(),
             )),
+            #[cfg(feature = "duckdb")]
+            (Url::DuckDb(_), None | Some(1)) => Ok(1),
+            #[cfg(feature = "duckdb")]
+            (Url::DuckDb(_), Some(_)) => Err(Stop::Usage(
+                "--connections: DuckDB spreads the work over cores by itself; leave the option out".into(),
+            )),
             (Url::Postgres(..), Some(asked)) => Ok(asked),
             (Url::Postgres(_, most), None) => {
                 Ok(default_connections().min(most.unwrap_or(usize::MAX)).max(1))
@@ -70,6 +88,8 @@ impl Url {
     pub(crate) async fn open(self, connections: usize) -> Result<Database, Stop> {
         Ok(match self {
             Url::Sqlite(url) => barge::open(&url).await?,
+            #[cfg(feature = "duckdb")]
+            Url::DuckDb(url) => barge::open(&url).await?,
             Url::Postgres(options, most) => {
                 let options = match most {
                     Some(most) if most >= connections => *options,
@@ -84,6 +104,8 @@ impl Url {
     pub(crate) async fn open_to_look(self) -> Result<Database, Stop> {
         Ok(match self {
             Url::Sqlite(url) => barge::open(&untouched(&url)).await?,
+            #[cfg(feature = "duckdb")]
+            Url::DuckDb(url) => barge::open(&untouched(&url)).await?,
             Url::Postgres(options, _) => Database::new(options.open().await?),
         })
     }
@@ -147,7 +169,6 @@ mod tests {
         assert!(message("C:\\x.db").contains("sqlite:C:\\x.db"));
         assert!(message("sqlite:t.db?colour=red").contains("there is no parameter colour"));
         for (url, expected) in [
-            ("duckdb:x?key=secret", "duckdb: this store isn't there yet; there are sqlite"),
             ("oracle://me:secret@host", "oracle: there is no such store; there are sqlite"),
             ("", "and postgres, as in postgres://user@host/database"),
             ("postgres:me:secret@host", "it begins with postgres:// or postgresql://"),
@@ -159,6 +180,19 @@ mod tests {
             let message = message(url);
             assert!(message.contains(expected) && !message.contains("secret"), "{url}: {message}");
         }
+    }
+
+    #[test]
+    fn duckdb_is_there_where_it_was_built_in() {
+        let message = message("duckdb:x?key=secret");
+        let expected = if cfg!(feature = "duckdb") {
+            "there is no parameter key"
+        } else {
+            "with the feature `duckdb` it has it"
+        };
+        assert!(message.contains(expected), "{message}");
+        #[cfg(feature = "duckdb")]
+        assert!(Url::parse("duckdb:market.duckdb?set.threads=2").is_ok());
     }
 
     #[test]

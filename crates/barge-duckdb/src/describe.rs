@@ -183,7 +183,8 @@ fn column(name: &str, declared: &str, nullable: bool, default: Option<String>, s
     let mut column = DescribedColumn::new(name, declared, own.arrow_type());
     column.extension = own.extension();
     column.nullable = nullable;
-    column.computed = is_generated(name, sql);
+    column.computed = definition(name, sql).any(|text| text.contains(" GENERATED ALWAYS AS"));
+    column.collation = definition(name, sql).find_map(collation_of);
     column.identity = default.as_deref().is_some_and(|default| default.starts_with("nextval("));
     column.default = default.filter(|_| !column.computed);
     if own.is_loosely_equal() {
@@ -195,15 +196,24 @@ fn column(name: &str, declared: &str, nullable: bool, default: Option<String>, s
     column
 }
 
-/// Whether the statement that made the table has the column computed: the catalog doesn't say.
-fn is_generated(name: &str, sql: &str) -> bool {
-    [name.to_owned(), quote(name)].iter().any(|written| {
-        sql.match_indices(&format!("{written} ")).any(|(place, _)| {
-            let begins = sql[..place].ends_with(['(', ' ']);
-            let definition = sql[place + written.len()..].split(", ").next().unwrap_or_default();
-            begins && definition.contains(" GENERATED ALWAYS AS")
-        })
+/// Where the statement that made the table may define a column, from behind its name to the next comma: the catalog tells neither of computed columns
+/// nor of collations.
+fn definition<'a>(name: &str, sql: &'a str) -> impl Iterator<Item = &'a str> {
+    let written = [format!("{name} "), format!("{} ", quote(name))];
+    written.into_iter().flat_map(move |written| {
+        let places: Vec<usize> = sql.match_indices(&written).map(|(place, _)| place).collect();
+        let begins = places.into_iter().filter(|&place| sql[..place].ends_with(['(', ' ']));
+        begins
+            .map(move |place| sql[place + written.len()..].split(", ").next().unwrap_or_default())
+            .collect::<Vec<_>>()
     })
+}
+
+/// The collation that a column's definition names: what follows its type.
+fn collation_of(definition: &str) -> Option<String> {
+    let rest = definition.strip_prefix("VARCHAR COLLATE ")?;
+    let end = rest.find([' ', ')', ';']).unwrap_or(rest.len());
+    Some(rest[..end].trim_matches('"').to_owned())
 }
 
 /// The columns of an index from DuckDB's list of its expressions, as in `[a, '"b c"']`; `None` for what is no column.

@@ -4,6 +4,7 @@
 //! query, over their *image*: the rows as they would be in the table. A finding is certain of a row alone, in the state that
 //! the transaction has reached; where a row meets an earlier one of the same batch, that one must be written first to know.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -88,7 +89,8 @@ impl Connection {
             let value = |column: usize, row| columns[column].as_primitive::<Int64Type>().value(row);
             codes.extend((0..part.num_rows()).map(|row| [value(0, row), value(1, row), value(2, row)]));
         }
-        codes.sort_unstable();
+        // Of what is said of a row and a constraint, that it can't be outweighs that it fails.
+        codes.sort_unstable_by_key(|&[row, constraint, code]| (row, constraint, Reverse(code)));
         Ok(codes)
     }
 }
@@ -143,10 +145,9 @@ fn constraint_error(
         (Rule::Parent { table, columns, .. }, FAILS) => {
             (ErrorKind::ForeignKeyViolation, format!("{table} has no row with {}{shown}", columns.join(", ")))
         }
-        (Rule::Parent { .. }, _) => (
-            ErrorKind::Unsupported,
-            "DuckDB takes no row that is its own parent: insert it without one, then update it".to_owned(),
-        ),
+        (Rule::Parent { .. }, _) => {
+            (ErrorKind::Unsupported, "DuckDB takes no row that is its own parent".to_owned())
+        }
         (Rule::Child { table, .. }, FAILS) => {
             (ErrorKind::ForeignKeyViolation, format!("rows of {table} still name the row"))
         }

@@ -135,7 +135,12 @@ impl Image<'_> {
             }
             Rule::Unique => self.unique(number, columns),
             Rule::Parent { table, columns: parent_columns, own } => {
-                vec![self.parent(number, columns, table, parent_columns, *own)]
+                let mut parts = vec![self.parent(number, columns, table, parent_columns, *own)];
+                if *own {
+                    let itself = pairs("i", parent_columns, "i", columns);
+                    parts.push(format!("SELECT i.{ROW}, {number}, {CANNOT} FROM image AS i WHERE {itself}"));
+                }
+                parts
             }
         }
     }
@@ -205,7 +210,7 @@ impl Image<'_> {
         }
         // The parent may be a row of the batch.
         format!(
-            "SELECT i.{ROW}, {number}, CASE WHEN j.{ROW} < i.{ROW} THEN {DEPENDS} WHEN j.{ROW} = i.{ROW} THEN {CANNOT} ELSE {FAILS} END \
+            "SELECT i.{ROW}, {number}, CASE WHEN j.{ROW} < i.{ROW} THEN {DEPENDS} ELSE {FAILS} END \
              FROM image AS i {missing} LEFT JOIN image AS j ON {} WHERE {given}",
             pairs("j", parent_columns, "i", columns)
         )

@@ -185,7 +185,8 @@ impl DuckDbOptions {
         }
         let name = self.name();
         let database = Database::open(path.as_deref(), &settings).map_err(|failure| {
-            let is_setting = failure.0.contains("setting") || failure.0.contains("configuration");
+            let is_setting =
+                ["setting", "option", "configuration"].iter().any(|word| failure.0.contains(word));
             let error = error_of(failure, &name);
             match error.kind() {
                 ErrorKind::Statement if is_setting => {

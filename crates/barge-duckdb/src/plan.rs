@@ -67,6 +67,14 @@ impl Plan {
             let message = "DuckDB's views can't be written";
             return Err(Error::new(ErrorKind::Unsupported, message));
         }
+        let collated = target
+            .key
+            .iter()
+            .find(|&&index| target.described(index).is_some_and(|described| described.collation.is_some()));
+        if let (Some(&index), Operation::Upsert | Operation::InsertIfAbsent) = (collated, target.operation) {
+            let message = "DuckDB's ON CONFLICT takes keys as equal that its unique key doesn't, where a column has a collation";
+            return Err(Error::new(ErrorKind::Unsupported, message).with_column(target.columns[index].name()));
+        }
         if let Some(index) = target.generated()
             && !target.described(index).is_some_and(|described| described.identity)
         {

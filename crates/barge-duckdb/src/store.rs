@@ -1,8 +1,8 @@
 //! The store: one connection that writes, and others that read.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -218,8 +218,7 @@ impl Store for DuckDbStore {
     }
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
-        self.stream(move |connection, wanted| connection.each_found(&look_up, wanted))
-            .await
+        self.stream(move |connection, wanted| connection.each_found(&look_up, wanted)).await
     }
 
     /// Waits for the transaction that is open and for streams, at most the busy timeout; then moves the log into the file.

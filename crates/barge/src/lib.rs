@@ -93,6 +93,8 @@ extern crate self as barge;
 
 pub use arrow;
 pub use barge_core::*;
+#[cfg(feature = "duckdb")]
+pub use barge_duckdb as duckdb;
 #[cfg(feature = "postgres")]
 pub use barge_postgres as postgres;
 #[cfg(feature = "sqlite")]
@@ -100,6 +102,7 @@ pub use barge_sqlite as sqlite;
 
 /// The schemes of URLs, the feature that opens each, and whether this build has it.
 const SCHEMES: &[(&str, &str, bool)] = &[
+    ("duckdb:", "duckdb", cfg!(feature = "duckdb")),
     ("postgres:", "postgres", cfg!(feature = "postgres")),
     ("postgresql:", "postgres", cfg!(feature = "postgres")),
     ("sqlite:", "sqlite", cfg!(feature = "sqlite")),
@@ -112,6 +115,8 @@ const SCHEMES: &[(&str, &str, bool)] = &[
 /// - `postgres://USER@HOST:PORT/DATABASE`: a server. What the URL leaves out comes from the environment (`PGHOST`, `PGUSER` and the others
 ///   that libpq knows) and from `.pgpass`. Settings follow a `?`, for example
 ///   `postgres://app@db.example.com/shop?sslmode=verify-full&pool_size=20`: see [`postgres::PostgresOptions`].
+/// - `duckdb:PATH` or `duckdb::memory:`, as for SQLite, where the feature `duckdb` is on. Settings follow a `?`, for example
+///   `duckdb:market.duckdb?set.memory_limit=4GB`.
 ///
 /// # Errors
 /// `InvalidConfig` for an unknown scheme or setting; `Unsupported` for a store that this build leaves out; `Permission`, `Io`,
@@ -132,6 +137,10 @@ pub async fn open(url: &str) -> Result<Database> {
     #[cfg(feature = "sqlite")]
     if url.starts_with("sqlite:") {
         return Ok(Database::new(sqlite::SqliteStore::open(url).await?));
+    }
+    #[cfg(feature = "duckdb")]
+    if url.starts_with("duckdb:") {
+        return Ok(Database::new(duckdb::DuckDbStore::open(url).await?));
     }
     #[cfg(feature = "postgres")]
     if url.starts_with("postgres:") || url.starts_with("postgresql:") {

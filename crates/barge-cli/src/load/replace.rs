@@ -44,7 +44,7 @@ impl Replacement {
         let existed = description.is_some();
         let description = match description {
             Some(description) => {
-                check_replaceable(&description)?;
+                check_replaceable(&description, database.store().dialect())?;
                 let copy = Copy { beside: &beside, description: &description, table, key };
                 match database.store().dialect() {
                     Dialect::Postgres => copy.make_like(database).await?,
@@ -130,6 +130,11 @@ impl Replacement {
                 ),
                 drop,
             ],
+            Dialect::DuckDb => vec![
+                format!("DELETE FROM {name}"),
+                format!("INSERT INTO {name} ({columns}) SELECT {columns} FROM {beside}"),
+                drop,
+            ],
             _ => vec![
                 // Rows that others refer to may go and come back before the end.
                 "PRAGMA defer_foreign_keys = ON".to_owned(),
@@ -166,12 +171,19 @@ impl Replacement {
 }
 
 /// Emptying the table must not take rows of others with it.
-fn check_replaceable(description: &Description) -> Result<()> {
+fn check_replaceable(description: &Description, dialect: Dialect) -> Result<()> {
     let refuse = |message: String| {
         Err(Error::new(ErrorKind::Unsupported, message).with_table(description.name.to_string()))
     };
     if description.kind != TableKind::Table {
         return refuse("only the rows of a table can be replaced, and this is none".into());
+    }
+    if let (Dialect::DuckDb, Some(reference)) = (dialect, description.referenced_by.first()) {
+        return refuse(format!(
+            "DuckDB can't take away rows that those of {} name and put them back in one transaction; use --mode upsert, or empty both \
+             tables yourself",
+            reference.child
+        ));
     }
     let taken = description.referenced_by.iter().find(|reference| reference.on_delete != Action::Refuse);
     match taken {

@@ -6,6 +6,8 @@
 mod appender;
 mod batch;
 mod statement;
+#[cfg(test)]
+mod tests;
 
 use std::ffi::{CStr, CString, c_char};
 use std::fmt;

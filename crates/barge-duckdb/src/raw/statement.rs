@@ -148,7 +148,9 @@ impl Prepared {
         let mut result = QueryResult::default();
         // SAFETY: the statement is prepared, the pending result and the result are ours, and hold the reason on failure.
         unsafe {
-            if ffi::duckdb_pending_prepared_streaming(self.statement, &raw mut pending.0) != ffi::DuckDBSuccess {
+            if ffi::duckdb_pending_prepared_streaming(self.statement, &raw mut pending.0)
+                != ffi::DuckDBSuccess
+            {
                 return Err(Failure::of(ffi::duckdb_pending_error(pending.0)));
             }
             if ffi::duckdb_execute_pending(pending.0, &raw mut result.0) != ffi::DuckDBSuccess {

@@ -6,6 +6,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
+mod flushes;
+
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 

@@ -115,7 +115,7 @@ pub async fn check(
     harness: &dyn Harness,
     reference: impl Reference,
 ) -> Result<(), TestCaseError> {
-    let tables = Tables::new(case.actions);
+    let tables = Tables::new(case.actions).in_store(harness);
     let store = harness.store().await;
     for (table, constraints) in &tables.definitions {
         harness.create(&store, table, constraints).await;

@@ -10,7 +10,7 @@ use barge_core::store::Action;
 use super::Write;
 use super::model::fold;
 use crate::Value;
-use crate::conformance::{Constraints, fixture};
+use crate::conformance::{Constraints, Feature, Harness, Support, fixture};
 
 /// What foreign keys do when their parent goes or changes.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +128,25 @@ impl Tables {
         Tables { definitions, shapes: shapes.into() }
     }
 
+    /// The same tables in a store that may lack some of what they have.
+    pub(super) fn in_store(mut self, harness: &dyn Harness) -> Self {
+        let lacks = |feature| harness.supports(feature) == Support::Absent;
+        for (_, constraints) in &mut self.definitions {
+            if lacks(Feature::Triggers) {
+                constraints.keep_out_below.clear();
+            }
+            if lacks(Feature::IgnoreCase) {
+                constraints.ignore_case.clear();
+            }
+            if lacks(Feature::ForeignKeyActions) {
+                for key in &mut constraints.foreign_keys {
+                    (key.on_delete, key.on_update) = (Action::Refuse, Action::Refuse);
+                }
+            }
+        }
+        self
+    }
+
     /// The key that a write names, as the database compares keys.
     pub fn key_of(&self, write: &Write) -> Vec<Value> {
         let shape = &self.shapes[write.shape];
@@ -145,12 +164,12 @@ impl Tables {
 
     /// Every key that a table's rows can have, once each as the database compares them.
     pub(super) fn keys(&self, table: usize) -> Vec<Vec<Value>> {
-        let (table, _) = &self.definitions[table];
+        let (table, constraints) = &self.definitions[table];
         let mut keys = vec![Vec::new()];
         for index in table.key() {
             let column = table.columns()[index].name();
             let mut values: Vec<Value> = (0..10).map(|number| value(column, number, &[])).collect();
-            values.retain(|value| value.as_text().is_none_or(|text| text == text.to_ascii_lowercase()));
+            values = values.iter().map(|value| fold(constraints, column, value)).collect();
             values.sort();
             values.dedup();
             let longer = |key: &Vec<Value>| -> Vec<Vec<Value>> {
