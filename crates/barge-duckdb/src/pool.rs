@@ -3,7 +3,7 @@
 //! DuckDB's calls block, so each runs on a thread where that is allowed, and takes its connection with it. Who owns the connection
 //! ends what it began: a call whose caller is gone runs to its end, and then its lease is dropped, which rolls back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use barge_core::{Error, ErrorKind, Result};
@@ -14,7 +14,8 @@ use crate::options::Instance;
 
 /// A number of connections, opened when needed.
 pub(crate) struct Pool {
-    instance: Arc<Instance>,
+    /// `None` once closed.
+    instance: Mutex<Option<Arc<Instance>>>,
     connections_max: usize,
     permits: Arc<Semaphore>,
     idle: Mutex<Vec<Connection>>,
@@ -32,6 +33,7 @@ pub(crate) struct Lease {
 impl Pool {
     pub(crate) fn new(instance: Arc<Instance>, connections_max: usize) -> Arc<Self> {
         let permits = Arc::new(Semaphore::new(connections_max));
+        let instance = Mutex::new(Some(instance));
         Arc::new(Pool { instance, connections_max, permits, idle: Mutex::default() })
     }
 
@@ -43,10 +45,10 @@ impl Pool {
         Ok(Lease { pool: Arc::clone(self), connection, _permit: permit })
     }
 
-    /// Waits until no connection is lent, and closes them all but `last` has been done on one. Later calls fail with `Closed`.
+    /// Waits until no connection is lent. Later calls fail with `Closed`.
     ///
     /// # Errors
-    /// `Timeout` where one is still lent when the time is over.
+    /// `Busy` where one is still lent when the time is over.
     pub(crate) async fn close(&self, wait: Duration) -> Result<()> {
         let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
         let Ok(_permits) = tokio::time::timeout(wait, self.permits.acquire_many(all)).await else {
@@ -58,14 +60,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Closes the connections that aren't lent.
+    /// Closes the connections, none of which is lent, and lets go of the instance. The last to do so closes the file.
     pub(crate) fn clear(&self) {
         self.idle().clear();
+        drop(lock(&self.instance).take());
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-        // Nothing is done under the lock that could leave the list half-changed.
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, Vec<Connection>> {
+        lock(&self.idle)
     }
 }
 
@@ -98,7 +100,8 @@ impl Lease {
 
     pub(crate) fn connection(&mut self) -> Result<&mut Connection> {
         if self.connection.is_none() {
-            self.connection = Some(self.pool.instance.connect()?);
+            let instance = lock(&self.pool.instance).clone().ok_or_else(closed)?;
+            self.connection = Some(instance.connect()?);
         }
         self.connection.as_mut().ok_or_else(closed)
     }
@@ -118,6 +121,11 @@ impl Drop for Lease {
             self.pool.idle().push(connection);
         }
     }
+}
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing is done under these locks that could leave what they guard half-changed.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 pub(crate) fn closed() -> Error {

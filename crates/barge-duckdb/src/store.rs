@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -17,7 +17,7 @@ use crate::check::check;
 use crate::connection::Connection;
 use crate::ddl::create_table_sql;
 use crate::options::DuckDbOptions;
-use crate::pool::{Lease, Pool, closed};
+use crate::pool::{Lease, Pool, closed, lock};
 use crate::raw::Handle;
 use crate::transaction::DuckDbTransaction;
 use crate::types::DuckType;
@@ -150,10 +150,6 @@ impl Drop for GivenUp {
             handle.interrupt();
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[async_trait]

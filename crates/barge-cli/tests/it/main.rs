@@ -6,6 +6,8 @@
 mod bad_input;
 mod data_sets;
 mod dead_letters;
+#[cfg(feature = "duckdb")]
+mod duckdb;
 mod formats;
 mod inspect;
 mod modes;

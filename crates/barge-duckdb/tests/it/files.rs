@@ -22,6 +22,11 @@ fn holds_a_file() {
     out.flush().unwrap();
     std::io::stdin().read_line(&mut String::new()).unwrap();
     runtime.block_on(store.close()).unwrap();
+    // The store is still there, and the file free.
+    writeln!(out, "closed").unwrap();
+    out.flush().unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    drop(store);
 }
 
 #[tokio::test]
@@ -44,9 +49,12 @@ async fn a_file_held_by_another_process_is_named() {
     assert!(message.contains("held.duckdb") && message.contains("another process"), "{message}");
     assert!(message.contains(&other.id().to_string()), "{message}");
 
-    drop(other.stdin.take());
-    assert!(other.wait().unwrap().success());
+    let mut input = other.stdin.take().unwrap();
+    writeln!(input).unwrap();
+    assert!(lines.any(|line| line.unwrap() == "closed"));
     DuckDbOptions::file(&path).open().await.unwrap().close().await.unwrap();
+    drop(input);
+    assert!(other.wait().unwrap().success());
 }
 
 #[tokio::test]
@@ -60,7 +68,6 @@ async fn a_closed_file_is_whole_and_free() {
     assert!(log.exists(), "what was committed is in the log");
     store.close().await.unwrap();
     assert!(!log.exists(), "closing moves the log into the file");
-    // Read by another process, which may be there only if this one let go.
     let copy = directory.path().join("copy.duckdb");
     std::fs::copy(&path, &copy).unwrap();
     let copy = DuckDbOptions::file(&copy).read_only(true).open().await.unwrap();

@@ -1,0 +1,133 @@
+//! Databases in DuckDB.
+
+use barge::Database;
+use barge::arrow::array::RecordBatch;
+use barge::arrow::util::display::{ArrayFormatter, FormatOptions};
+
+use crate::{Place, Run};
+
+/// The rows of a query, values joined by `|`, NULL as `∅`.
+fn rows(place: &Place, sql: &str) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let read = async {
+        let url = format!("duckdb:{}", place.path("test.duckdb").display());
+        let db: Database = barge::open(&url).await.unwrap();
+        let rows = db.query(sql).await.unwrap().into_batch().await.unwrap();
+        db.close().await.unwrap();
+        rows
+    };
+    let rows: RecordBatch = runtime.block_on(read);
+    let options = FormatOptions::default().with_null("∅");
+    let columns: Vec<_> =
+        rows.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+    let cell = |row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("|");
+    (0..rows.num_rows()).map(cell).collect()
+}
+
+fn execute(place: &Place, statements: &[&str]) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let url = format!("duckdb:{}", place.path("test.duckdb").display());
+        let db = barge::open(&url).await.unwrap();
+        for statement in statements {
+            db.execute(*statement).await.unwrap();
+        }
+        db.close().await.unwrap();
+    });
+}
+
+fn load(place: &Place, file: &str, arguments: &[&str]) -> Run {
+    place
+        .barge(&[&["load", file, "--to", "duckdb:test.duckdb", "--table", "t", "--json"], arguments].concat())
+}
+
+#[test]
+fn a_file_makes_a_table_and_is_loaded_again() {
+    let place = Place::new();
+    place.write("a.csv", "id,name,price,day\n1,one,1.50,2024-01-02\n2,two,,2024-01-03\n");
+    assert_eq!(load(&place, "a.csv", &["--key", "id"]).ends(0).counts(), [2, 2, 0]);
+    let found = rows(&place, "SELECT * FROM t ORDER BY id");
+    assert_eq!(found, ["1|one|1.5|2024-01-02", "2|two|∅|2024-01-03"]);
+    assert!(!place.path("test.duckdb.wal").exists(), "the database is closed whole");
+
+    assert_eq!(load(&place, "a.csv", &[]).ends(3).counts(), [2, 0, 2]);
+    place.write("b.csv", "id,name\n2,deux\n3,trois\n");
+    let run = load(&place, "b.csv", &["--mode", "upsert"]).ends(0);
+    assert_eq!((run.counts(), run.json()["rows_updated"].as_u64()), ([2, 2, 0], Some(1)));
+    assert_eq!(rows(&place, "SELECT name FROM t ORDER BY id"), ["one", "deux", "trois"]);
+
+    place.write("c.csv", "id,name\n7,seven\n");
+    load(&place, "c.csv", &["--mode", "replace"]).ends(0);
+    assert_eq!(rows(&place, "SELECT id, name FROM t"), ["7|seven"]);
+}
+
+#[test]
+fn bad_rows_are_told_and_their_neighbours_loaded() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TYPE side AS ENUM ('buy', 'sell')",
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, side side NOT NULL, n HUGEINT CHECK (n > 0), code VARCHAR UNIQUE)",
+        ],
+    );
+    place.write(
+        "a.csv",
+        "id,side,n,code\n1,buy,170141183460469231731687303,a\n2,hold,1,b\n3,sell,0,c\n1,buy,1,d\n4,sell,1,a\n5,,1,e\n6,buy,,\n",
+    );
+    let run = load(&place, "a.csv", &[]).ends(3);
+    assert_eq!(run.counts(), [7, 2, 5]);
+    let rejected = run.rejected().join("\n");
+    for said in ["hold", "check", "id", "code", "no NULL"] {
+        assert!(rejected.contains(said), "{said}: {rejected}");
+    }
+    let found = rows(&place, "SELECT * FROM t ORDER BY id");
+    assert_eq!(found, ["1|buy|170141183460469231731687303|a", "6|buy|∅|∅"]);
+}
+
+#[test]
+fn tables_and_columns_are_shown() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, tags VARCHAR[])",
+            "CREATE SCHEMA s",
+            "CREATE TABLE s.u(x FLOAT[3])",
+        ],
+    );
+    let tables = place.barge(&["tables", "duckdb:test.duckdb"]).ends(0);
+    assert!(tables.out.contains('t') && tables.out.contains("s.u"), "{}", tables.out);
+    let described = place.barge(&["describe", "duckdb:test.duckdb", "t"]).ends(0);
+    assert!(described.out.contains("VARCHAR[]") && described.out.contains("BIGINT"), "{}", described.out);
+    let described = place.barge(&["describe", "duckdb:test.duckdb", "s.u"]).ends(0);
+    assert!(described.out.contains("FLOAT[3]"), "{}", described.out);
+    // Looking makes no file.
+    let missing = place.barge(&["tables", "duckdb:none.duckdb"]).ends(1);
+    assert!(missing.message().contains("none.duckdb") && !place.path("none.duckdb").exists(), "{missing:?}");
+}
+
+#[test]
+fn a_file_held_by_another_process_is_named() {
+    let place = Place::new();
+    execute(&place, &["CREATE TABLE t(id BIGINT)"]);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let url = format!("duckdb:{}", place.path("test.duckdb").display());
+    let db = runtime.block_on(barge::open(&url)).unwrap();
+    place.write("a.csv", "id\n1\n");
+    let run = load(&place, "a.csv", &[]).ends(1);
+    let message = run.message();
+    assert!(message.contains("test.duckdb") && message.contains("another process"), "{message}");
+    assert!(message.contains(&std::process::id().to_string()), "{message}");
+    runtime.block_on(db.close()).unwrap();
+    load(&place, "a.csv", &[]).ends(0);
+}
+
+#[test]
+fn two_hundred_thousand_flights_load() {
+    let place = Place::new();
+    let file = format!("{}/../../data/flights-200k.arrow", env!("CARGO_MANIFEST_DIR"));
+    assert_eq!(load(&place, &file, &[]).ends(0).counts(), [200_000, 200_000, 0]);
+    let found = rows(&place, "SELECT count(*), min(delay), max(delay), min(distance), max(distance) FROM t");
+    assert_eq!(found, ["200000|-86|1444|30|4962"]);
+}
