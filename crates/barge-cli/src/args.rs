@@ -9,8 +9,12 @@ use barge_files::{CsvOptions, Format, ReadOptions};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Rows in one batch where nothing else is said. Measured: from 5,000 to 50,000 the speed is the same within a few percent.
-const BATCH_ROWS: usize = 10_000;
+/// How large a batch may become.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct BatchLimits {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+}
 
 const LOAD_EXAMPLES: &str = "\
 Examples:
@@ -174,12 +178,12 @@ pub(crate) struct Load {
     #[arg(long, value_enum)]
     pub(crate) mode: Option<Mode>,
 
-    /// The most rows in one batch, which is one transaction
-    #[arg(long, value_name = "ROWS", default_value_t = BATCH_ROWS, value_parser = rows, help_heading = "Batches")]
-    pub(crate) batch_rows: usize,
-    /// The most bytes in one batch: a number, or one with KiB, MiB or GiB
-    #[arg(long, value_name = "BYTES", default_value = "8MiB", value_parser = bytes, help_heading = "Batches")]
-    pub(crate) batch_bytes: usize,
+    /// The most rows in one batch, which is one transaction [default: 10000, and 122880 for DuckDB, whose row groups have so many]
+    #[arg(long, value_name = "ROWS", value_parser = rows, help_heading = "Batches")]
+    pub(crate) batch_rows: Option<usize>,
+    /// The most bytes in one batch: a number, or one with KiB, MiB or GiB [default: 8MiB, and 64MiB for DuckDB]
+    #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Batches")]
+    pub(crate) batch_bytes: Option<usize>,
     /// PostgreSQL: over how many connections rows are written at a time. More than 1 is for append and create alone, and commits batches
     /// in any order; of two rows of one key either may be the one that is rejected [default: one more than there are cores, at most 4]
     #[arg(long, value_name = "N", value_parser = connections, help_heading = "Batches")]
@@ -248,8 +252,16 @@ pub(crate) struct Reading {
 pub(crate) struct Quote(Option<u8>);
 
 impl Load {
+    /// The limits of a batch: what is said, or else the database's own.
+    pub(crate) fn batch_limits(&self, own: BatchLimits) -> BatchLimits {
+        BatchLimits {
+            rows: self.batch_rows.unwrap_or(own.rows),
+            bytes: self.batch_bytes.unwrap_or(own.bytes),
+        }
+    }
+
     /// How files are to be read, but for the target's types.
-    pub(crate) fn read_options(&self) -> Result<ReadOptions, String> {
+    pub(crate) fn read_options(&self, limits: BatchLimits) -> Result<ReadOptions, String> {
         let reading = &self.reading;
         let columns = names(&reading.columns)?;
         let mut csv = CsvOptions {
@@ -271,8 +283,8 @@ impl Load {
                 FileFormat::Arrow => Format::ArrowIpc,
             }),
             csv,
-            batch_rows: self.batch_rows,
-            batch_bytes: self.batch_bytes,
+            batch_rows: limits.rows,
+            batch_bytes: limits.bytes,
             sample_rows: reading.sample_rows,
             rejected_bytes_max: match &self.dead_letter {
                 // What can't be loaded again is not kept.

@@ -7,6 +7,7 @@ use barge::postgres::PostgresOptions;
 use barge::sqlite::SqliteOptions;
 
 use crate::Stop;
+use crate::args::BatchLimits;
 
 /// What to write, in messages.
 #[cfg(not(feature = "duckdb"))]
@@ -81,6 +82,16 @@ impl Url {
             (Url::Postgres(_, most), None) => {
                 Ok(default_connections().min(most.unwrap_or(usize::MAX)).max(1))
             }
+        }
+    }
+
+    /// How large a batch becomes where nothing else is said. Measured on SQLite and PostgreSQL: from 5,000 to 50,000 rows the speed is the same
+    /// within a few percent. DuckDB writes whole row groups past its log.
+    pub(crate) fn batch_limits(&self) -> BatchLimits {
+        match self {
+            #[cfg(feature = "duckdb")]
+            Url::DuckDb(_) => BatchLimits { rows: 122_880, bytes: 64 << 20 },
+            Url::Sqlite(_) | Url::Postgres(..) => BatchLimits { rows: 10_000, bytes: 8 << 20 },
         }
     }
 

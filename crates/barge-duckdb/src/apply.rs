@@ -5,13 +5,14 @@ use std::sync::Arc;
 use arrow::array::{Array, AsArray, Int64Array, Int64Builder, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use barge_core::store::{Applied, Operation, Step};
+use barge_core::store::{Applied, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::connection::Connection;
+use crate::findings::{Finding, first_failure};
 use crate::journal::{Entry, Journal};
 use crate::plan::{Plan, Write};
-use crate::raw::{Failure, append};
+use crate::raw::{BoundBatch, Failure, append};
 
 impl Connection {
     /// Applies a step, whole or not at all. After an error the transaction is as before the step, or gone.
@@ -19,17 +20,49 @@ impl Connection {
         let plan = self.plan(&step.target)?;
         let keys = self.draw(&plan, &step.batch)?;
         let rows = plan.fit(&step.batch, keys.as_ref())?;
-        // DuckDB would take a child whose parent was removed in the same transaction.
-        if self.journal.as_ref().is_some_and(|journal| journal.may_lack_parents(&step.target))
-            && let Some(error) = self.first_finding(&plan, &rows)?
-        {
-            return Err(error);
+        if self.may_wrongly_succeed(&plan, &rows) {
+            let findings = self.findings(&plan, &rows)?;
+            if findings.iter().any(|(_, finding)| matches!(finding, Finding::Depends)) {
+                return self.apply_in_order(step);
+            }
+            if let Some(error) = first_failure(findings) {
+                return Err(error);
+            }
         }
         match self.apply_rows_whole(&plan, step, &rows, keys) {
             Ok(applied) => Ok(applied),
             Err(Refused::Failed(failure)) => Err(self.explain(&plan, &rows, failure)),
             Err(Refused::Other(error)) => {
                 self.roll_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether one statement over the rows may do what the rows, one after the other, would not. DuckDB takes a child whose parent was removed in the
+    /// same transaction, and a row that a check refuses where its key is there already; and a statement's rows give and take unique values in any order.
+    fn may_wrongly_succeed(&self, plan: &Plan, rows: &RecordBatch) -> bool {
+        let lacks_parents = |journal: &Journal| journal.may_lack_parents(&plan.target);
+        self.journal.as_ref().is_some_and(lacks_parents)
+            || plan.skips_checks
+            || (plan.moves_unique && rows.num_rows() > 1)
+    }
+
+    /// Applies a step whose rows depend on each other: by several statements, and none of them where a row fails.
+    fn apply_in_order(&mut self, step: &Step) -> Result<Applied> {
+        let before = self.journal.as_ref().map_or(0, Journal::len);
+        let rows = self.apply_rows(step)?;
+        let affected = |outcome: &Outcome| !matches!(outcome, Outcome::Unchanged | Outcome::NotFound);
+        match rows.outcomes.into_iter().collect::<Result<Vec<Outcome>>>() {
+            Ok(outcomes) => Ok(Applied {
+                affected: outcomes.iter().filter(|outcome| affected(outcome)).count() as u64,
+                outcomes: step.outcomes.then_some(outcomes),
+                generated: rows.generated.filter(|_| step.outcomes),
+                statements: rows.statements,
+            }),
+            Err(error) => {
+                self.journal.iter_mut().for_each(|journal| journal.truncate(before));
+                self.restore()?;
                 Err(error)
             }
         }
@@ -65,7 +98,7 @@ impl Connection {
 
     /// Writes fitted rows, and says how many rows were changed.
     pub(crate) fn write(&self, plan: &Plan, rows: &RecordBatch) -> Result<u64, Failure> {
-        let batch = Arc::new(crate::raw::BoundBatch::new(&self.handle, rows.clone())?);
+        let batch = Arc::new(BoundBatch::new(&self.handle, rows.clone())?);
         match &plan.write {
             Write::Append(schema, table, columns) => {
                 append(&self.handle, schema.as_ref(), table, columns, &batch)?;
@@ -97,7 +130,8 @@ impl Connection {
         }
         let default = plan.target.described(index).and_then(|described| described.default.as_deref());
         let default = default.unwrap_or("NULL");
-        let drawn = self.integers(&format!("SELECT {default} FROM range({})", given.null_count()), None)?;
+        let drawn = self.integers(&format!("SELECT {default} FROM range({})", given.null_count()), None);
+        let drawn = drawn.inspect_err(|_| self.roll_back())?;
         let mut drawn = drawn.into_iter().flatten();
         let mut keys = Int64Builder::with_capacity(given.len());
         for key in given {
@@ -121,7 +155,7 @@ impl Connection {
         if !error.is_row() || !self.in_transaction() {
             return error;
         }
-        match self.first_finding(plan, rows) {
+        match self.findings(plan, rows).map(first_failure) {
             Ok(Some(found)) => found,
             Ok(None) => refined(error),
             Err(lost) => lost,
@@ -157,11 +191,5 @@ pub(crate) enum Refused {
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
         Refused::Other(error)
-    }
-}
-
-impl Connection {
-    pub(crate) fn journal(&mut self) -> Option<&mut Journal> {
-        self.journal.as_mut()
     }
 }

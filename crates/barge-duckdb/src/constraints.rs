@@ -64,6 +64,13 @@ impl Connection {
         Ok(constraints.into_iter().map(Arc::new).collect())
     }
 
+    /// Whether a table has CHECK constraints.
+    pub(crate) fn has_checks(&mut self, table: &TableName) -> Result<bool> {
+        let checks = self.checks(table);
+        // A failure has ended the transaction in DuckDB.
+        Ok(!checks.inspect_err(|_| self.roll_back())?.is_empty())
+    }
+
     fn checks(&mut self, table: &TableName) -> Result<Vec<(String, Vec<String>, String)>> {
         let rows = self.read(
             &format!(

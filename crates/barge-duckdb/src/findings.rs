@@ -57,7 +57,7 @@ impl Connection {
             }
         }
         // What the transaction removed is still in DuckDB's indexes, as another connection sees it.
-        if self.journal().is_some_and(|journal| !journal.is_clean())
+        if self.journal.as_ref().is_some_and(|journal| !journal.is_clean())
             && let Some(sql) =
                 image::committed_references(plan, &constraints, self.aside()?.handle.batch_relation())
         {
@@ -65,15 +65,6 @@ impl Connection {
             note(&mut found, codes, plan, &constraints, rows);
         }
         Ok(found.into_iter().enumerate().filter_map(|(row, finding)| Some((row, finding?))).collect())
-    }
-
-    /// The first row that fails for certain.
-    pub(crate) fn first_finding(&mut self, plan: &Plan, rows: &RecordBatch) -> Result<Option<Error>> {
-        let findings = self.findings(plan, rows)?;
-        Ok(findings.into_iter().find_map(|(_, finding)| match finding {
-            Finding::Fails(error) => Some(error),
-            Finding::Depends => None,
-        }))
     }
 
     /// Runs a query that gives row, constraint and code.
@@ -93,6 +84,14 @@ impl Connection {
         codes.sort_unstable_by_key(|&[row, constraint, code]| (row, constraint, Reverse(code)));
         Ok(codes)
     }
+}
+
+/// The first row that fails for certain.
+pub(crate) fn first_failure(findings: Vec<(usize, Finding)>) -> Option<Error> {
+    findings.into_iter().find_map(|(_, finding)| match finding {
+        Finding::Fails(error) => Some(error),
+        Finding::Depends => None,
+    })
 }
 
 fn is_about_values(error: &Error) -> bool {

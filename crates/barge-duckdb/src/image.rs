@@ -16,6 +16,8 @@ use crate::types::DuckType;
 
 /// The image's column of ordinals.
 const ROW: &str = "\"barge row\"";
+/// The image's column that says whether the row's key isn't there yet, where only such rows are written.
+const NEW: &str = "\"barge new\"";
 
 /// The query that holds fitted rows, with ordinals, against constraints. `None` where there is nothing to ask.
 pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<String> {
@@ -41,7 +43,14 @@ pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<Stri
     let union = parts.join("\nUNION ALL ");
     Some(match plan.target.operation {
         Operation::Delete => union,
-        _ => format!("WITH image AS MATERIALIZED ({})\n{union}", image.select()),
+        // A check holds for every row that is sent, also where it is there already; all else for those that are written.
+        Operation::InsertIfAbsent => {
+            format!(
+                "WITH every AS MATERIALIZED ({}), image AS (FROM every WHERE {NEW})\n{union}",
+                image.select()
+            )
+        }
+        _ => format!("WITH every AS MATERIALIZED ({}), image AS (FROM every)\n{union}", image.select()),
     })
 }
 
@@ -88,13 +97,16 @@ impl Image<'_> {
             columns.map(|column| format!("{} AS {}", self.cell(column), quote(&column.name))).collect();
         let join = match plan.target.operation {
             Operation::Insert | Operation::Delete => String::new(),
-            Operation::InsertIfAbsent => {
-                format!(" ANTI JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b"))
-            }
             Operation::Update => format!(" JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b")),
-            Operation::Upsert => format!(" LEFT JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b")),
+            Operation::Upsert | Operation::InsertIfAbsent => {
+                format!(" LEFT JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b"))
+            }
         };
-        format!("SELECT b._ordinal AS {ROW}, {} FROM {} AS b{join}", columns.join(", "), plan.relation)
+        let new = match plan.target.operation {
+            Operation::InsertIfAbsent => format!(", NOT ({}) AS {NEW}", self.is_there()),
+            _ => String::new(),
+        };
+        format!("SELECT b._ordinal AS {ROW}{new}, {} FROM {} AS b{join}", columns.join(", "), plan.relation)
     }
 
     /// What a column of the row would hold.
@@ -131,7 +143,7 @@ impl Image<'_> {
             Rule::Child { .. } => self.child(number, constraint).into_iter().collect(),
             _ if deletes => Vec::new(),
             Rule::Check(expression) => {
-                vec![format!("SELECT {ROW}, {number}, {FAILS} FROM image WHERE NOT ({expression})")]
+                vec![format!("SELECT {ROW}, {number}, {FAILS} FROM every WHERE NOT ({expression})")]
             }
             Rule::Unique => self.unique(number, columns),
             Rule::Parent { table, columns: parent_columns, own } => {

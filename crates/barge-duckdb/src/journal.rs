@@ -70,6 +70,16 @@ impl Journal {
         (!self.incomplete).then_some(&self.entries)
     }
 
+    /// How many things were done.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Forgets what was done after the first so many things: it is to be undone.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.entries.truncate(len);
+    }
+
     /// Whether nothing was written yet.
     pub(crate) fn is_clean(&self) -> bool {
         !self.wrote

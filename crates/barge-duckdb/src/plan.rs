@@ -33,6 +33,10 @@ pub(crate) struct Plan {
     pub(crate) matching: Option<String>,
     /// The statements' relation of the target's rows.
     pub(crate) relation: String,
+    /// Whether rows may give or take values of a unique key that isn't the one they're found by.
+    pub(crate) moves_unique: bool,
+    /// Whether DuckDB holds rows against the table's checks only where it writes them, while other databases look at every row.
+    pub(crate) skips_checks: bool,
 }
 
 /// How a batch is written.
@@ -51,7 +55,10 @@ impl Connection {
             return Ok(Arc::clone(plan));
         }
         let plan = Plan::new(target, self.handle.batch_relation());
-        let plan = Arc::new(plan.map_err(|error| error.with_table(target.table().to_string()))?);
+        let mut plan = plan.map_err(|error| error.with_table(target.table().to_string()))?;
+        plan.skips_checks =
+            target.operation == Operation::InsertIfAbsent && self.has_checks(target.table())?;
+        let plan = Arc::new(plan);
         if self.plans.0.len() >= PLANS_MAX {
             self.plans.0.clear();
         }
@@ -98,7 +105,15 @@ impl Plan {
             }
         };
         let write = write(target, &types, &rows)?;
-        Ok(Plan { target: Arc::clone(target), types, write, matching, relation: rows })
+        Ok(Plan {
+            target: Arc::clone(target),
+            types,
+            write,
+            matching,
+            relation: rows,
+            moves_unique: moves_unique(target),
+            skips_checks: false,
+        })
     }
 
     /// A step's rows as the statements read them: in the columns' types, under the names `c0`, `c1`, …; with the keys that were drawn.
@@ -174,6 +189,17 @@ impl Plan {
     pub(crate) fn key_equal(&self, t: &str, b: &str) -> String {
         key_equal(&self.target, &self.types, t, b)
     }
+}
+
+fn moves_unique(target: &Target) -> bool {
+    if !matches!(target.operation, Operation::Update | Operation::Upsert) {
+        return false;
+    }
+    let assigned: Vec<&str> = target.assigned().map(|index| target.columns[index].name()).collect();
+    target.description.unique.iter().any(|unique| {
+        // An expression may look at any column.
+        unique.columns.iter().any(Option::is_none) || assigned.iter().any(|name| unique.covers(name))
+    })
 }
 
 /// The batch as a relation of columns in the columns' own types, so that they compare as those do, and whatever else it has.

@@ -8,7 +8,7 @@ use barge_core::{Result, Transaction};
 use crate::connection::{Connection, ended};
 use crate::pool::Lease;
 
-/// An open transaction. Dropping it drops the lease, which rolls back; a call that is under way ends first.
+/// An open transaction. Dropping it has it rolled back on a thread that may block; a call that is under way ends first.
 pub(crate) struct DuckDbTransaction {
     /// `None` while a call is under way, and for good where such a call's future was dropped.
     lease: Option<Lease>,
@@ -114,5 +114,16 @@ impl Transaction for DuckDbTransaction {
                 Ok(())
             })
             .await
+    }
+}
+
+impl Drop for DuckDbTransaction {
+    fn drop(&mut self) {
+        // Without a runtime the lease is dropped here, and rolls back here.
+        if let Some(lease) = self.lease.take().filter(Lease::in_transaction)
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            runtime.spawn_blocking(move || drop(lease));
+        }
     }
 }

@@ -21,7 +21,7 @@ use std::time::Instant;
 use barge::{Database, Error, ErrorKind, Result, WriterConfig};
 use barge_files::{ReadOptions, Source};
 
-use crate::args::{self, Load, Mode};
+use crate::args::{self, BatchLimits, Load, Mode};
 use crate::table::Named;
 use crate::url::Url;
 use crate::{Status, Stop, output};
@@ -38,8 +38,9 @@ const CHUNKS_BEHIND: usize = 2;
 /// Runs a load.
 pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     let key = args::names(&load.key).map_err(|error| Stop::Usage(format!("--key {error}")))?;
-    let options = load.read_options().map_err(|error| Stop::Usage(format!("--columns {error}")))?;
     let url = Url::parse(&load.url)?;
+    let limits = load.batch_limits(url.batch_limits());
+    let options = load.read_options(limits).map_err(|error| Stop::Usage(format!("--columns {error}")))?;
     let connections = match load.mode.unwrap_or(Mode::Append) {
         mode if mode.is_unordered() => url.connections(load.connections)?,
         mode if load.connections.is_some_and(|connections| connections > 1) => {
@@ -50,7 +51,7 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
         }
         _ => 1,
     };
-    let config = writer_config(&load, connections);
+    let config = writer_config(limits, connections);
     config.validate().and(options.validate()).map_err(|error| Stop::Usage(error.message().to_owned()))?;
     if matches!(load.mode, Some(Mode::Create | Mode::Replace)) && load.table.is_none() {
         return Err(Stop::Usage("--mode create and replace need --table".into()));
@@ -98,10 +99,10 @@ pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
     }
 }
 
-fn writer_config(load: &Load, connections: usize) -> WriterConfig {
+fn writer_config(limits: BatchLimits, connections: usize) -> WriterConfig {
     let mut config = WriterConfig { unordered_flushes: connections, ..WriterConfig::default() };
-    config.limits.max_rows = load.batch_rows;
-    config.limits.max_bytes = load.batch_bytes;
+    config.limits.max_rows = limits.rows;
+    config.limits.max_bytes = limits.bytes;
     // The summary's own account is kept by the pipeline, which knows files and lines.
     config.max_reported = 1;
     config

@@ -272,7 +272,8 @@ fn wrong_command_lines() {
         (&["load", "a.csv", "--to", "oracle:x", "--table", "t"], "oracle: there is no such store"),
         (&["load", "a.csv", "--to", "t.db", "--table", "t"], "write sqlite:t.db for an SQLite file"),
         (&["load", "a.csv", "--to", "/tmp/x.db", "--table", "t"], "write sqlite:/tmp/x.db"),
-        (&["load", "a.csv", "--to", "duckdb:x.db", "--table", "t"], "this store isn't there yet"),
+        #[cfg(not(feature = "duckdb"))]
+        (&["load", "a.csv", "--to", "duckdb:x.db", "--table", "t"], "with the feature `duckdb` it has it"),
         (&["load", "a.csv", "--to", "sqlite:test.db?colour=red", "--table", "t"], "colour"),
         (
             &[&["load", "a.csv", "--table", "t", "--connections", "2"][..], &to].concat(),

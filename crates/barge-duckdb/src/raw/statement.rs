@@ -257,11 +257,9 @@ impl Rows {
             // SAFETY: the result is there.
             let error = unsafe { ffi::duckdb_result_error(&raw mut self.result.0) };
             // SAFETY: the message lives as long as the result.
-            return if error.is_null() || unsafe { *error } == 0 {
-                Ok(None)
-            } else {
-                Err(unsafe { Failure::of(error) })
-            };
+            let failed = !error.is_null() && unsafe { *error } != 0;
+            // SAFETY: as above.
+            return if failed { Err(unsafe { Failure::of(error) }) } else { Ok(None) };
         }
         let mut array = FFI_ArrowArray::empty();
         // SAFETY: the chunk is one of the result, whose types the options and the schema tell. DuckDB's struct and arrow's are the

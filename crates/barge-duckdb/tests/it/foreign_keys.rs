@@ -102,3 +102,32 @@ async fn a_parent_goes_in_the_transaction_after_its_children() {
     store.transact(None, &[parents]).await.unwrap();
     assert_eq!(number(&store, "SELECT count(*) FROM teams").await, 0);
 }
+
+/// By one statement DuckDB would let rows exchange their unique values, which one after the other they can't.
+#[tokio::test]
+async fn unique_values_are_given_and_taken_in_order() {
+    let store = DuckDbStore::open("duckdb::memory:").await.unwrap();
+    let table = "CREATE TABLE seats(id BIGINT PRIMARY KEY, seat BIGINT UNIQUE)";
+    execute(&store, &[table, "INSERT INTO seats VALUES (1, 10), (2, 20)"]).await;
+    let seats = |ids: &[i64], seats: &[i64]| numbers([("id", ids), ("seat", seats)]);
+    for operation in [Operation::Update, Operation::Upsert] {
+        let exchange = step(&store, "seats", operation, seats(&[1, 2], &[20, 10]), 1).await;
+        let error = store.transact(None, &[exchange]).await.unwrap_err();
+        assert_eq!(error.error().kind(), ErrorKind::UniqueViolation, "{operation}: {error:?}");
+        let in_order = step(&store, "seats", operation, seats(&[1, 2], &[30, 10]), 1).await;
+        let back = step(&store, "seats", operation, seats(&[2, 1], &[20, 10]), 1).await;
+        let applied = store.transact(None, &[in_order, back]).await.unwrap().unwrap();
+        assert!(applied.iter().all(|applied| applied.affected == 2), "{applied:?}");
+    }
+    assert_eq!(number(&store, "SELECT count(*) FROM seats WHERE seat = id * 10").await, 2);
+    // What went before a step that fails in order is still there.
+    let mut transaction = store.begin().await.unwrap();
+    let first = step(&store, "seats", Operation::Insert, seats(&[3], &[40]), 1).await;
+    transaction.apply(&first).await.unwrap();
+    let fails = step(&store, "seats", Operation::Update, seats(&[1, 2, 3], &[50, 10, 50]), 1).await;
+    let error = transaction.apply(&fails).await.unwrap_err();
+    assert_eq!((error.kind(), error.row()), (ErrorKind::UniqueViolation, Some(2)), "{error:?}");
+    assert!(transaction.is_open());
+    transaction.commit().await.unwrap();
+    assert_eq!(number(&store, "SELECT sum(seat) FROM seats").await, 70);
+}
