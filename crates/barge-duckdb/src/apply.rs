@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Int64Type};
 use barge_core::store::{Applied, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, ended};
 use crate::findings::{Finding, first_failure};
 use crate::journal::{Entry, Journal};
 use crate::plan::{Plan, Write};
@@ -76,6 +76,10 @@ impl Connection {
         rows: &RecordBatch,
         keys: Option<Int64Array>,
     ) -> Result<Applied, Refused> {
+        // Nothing must be written outside a transaction.
+        if !self.in_transaction() {
+            return Err(ended().into());
+        }
         let mut statements = 1;
         let matched = match &plan.matching {
             Some(matching) if step.outcomes => {

@@ -6,6 +6,7 @@ mod conflicts;
 mod files;
 mod foreign_keys;
 mod memory;
+mod rows;
 mod types;
 
 use std::sync::Arc;
