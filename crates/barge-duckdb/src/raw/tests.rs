@@ -12,7 +12,7 @@ fn connection() -> Arc<Handle> {
     Handle::connect(&Arc::new(Database::open(None, &[]).unwrap())).unwrap()
 }
 
-/// Rows of which DuckDB copies some columns and reads others in place. It ties all of them to the first, which it copies.
+/// Rows of which DuckDB copies some columns and reads others in place.
 fn batch(rows: usize) -> RecordBatch {
     let flags: BooleanArray = (0..rows).map(|row| (row % 5 != 0).then_some(row % 2 == 0)).collect();
     let ids = Int64Array::from_iter_values(0..rows as i64);
