@@ -53,6 +53,7 @@ impl Connection {
             foreign_keys: Vec::new(),
             referenced_by: self.references(&name)?,
             triggers: Vec::new(),
+            reacts_to_inserts: false,
             name,
         };
         self.describe_constraints(&mut description)?;

@@ -181,13 +181,7 @@ impl Store for DuckDbStore {
     }
 
     async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
-        let schema = keys.schema();
-        let types = schema.fields().iter().map(|field| match target.description.column(field.name()) {
-            Some(described) => Ok(DuckType::parse(&described.declared_type)),
-            None => DuckType::for_field(field),
-        });
-        let types = types.collect::<Result<Vec<_>>>()?;
-        let keys = keys.clone();
+        let (types, keys) = (key_types(target, keys)?, keys.clone());
         self.read(move |connection| connection.key_groups(&types, &keys)).await
     }
 
@@ -297,4 +291,14 @@ impl fmt::Debug for DuckDbStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DuckDbStore").field("options", &self.options).finish_non_exhaustive()
     }
+}
+
+/// The types of a target's keys.
+pub(crate) fn key_types(target: &Target, keys: &RecordBatch) -> Result<Vec<DuckType>> {
+    let schema = keys.schema();
+    let types = schema.fields().iter().map(|field| match target.description.column(field.name()) {
+        Some(described) => Ok(DuckType::parse(&described.declared_type)),
+        None => DuckType::for_field(field),
+    });
+    types.collect()
 }

@@ -2,11 +2,12 @@
 
 use arrow::array::RecordBatch;
 use async_trait::async_trait;
-use barge_core::store::{Applied, AppliedRows, CommitError, LookUp, Query, Step, Token};
-use barge_core::{Result, Transaction};
+use barge_core::store::{Applied, AppliedRows, CommitError, Description, LookUp, Query, Step, Target, Token};
+use barge_core::{Result, TableName, Transaction};
 
 use crate::connection::{Connection, ended};
 use crate::pool::Lease;
+use crate::store::key_types;
 
 /// An open transaction. Dropping it has it rolled back on a thread that may block; a call that is under way ends first.
 pub(crate) struct DuckDbTransaction {
@@ -75,6 +76,16 @@ impl Transaction for DuckDbTransaction {
     async fn execute(&mut self, sql: &str) -> Result<u64> {
         let sql = sql.to_owned();
         self.call_once(true, move |connection| connection.execute(&sql)).await
+    }
+
+    async fn describe(&mut self, table: &TableName) -> Result<Description> {
+        let table = table.clone();
+        self.call(move |connection| connection.describe(&table)).await
+    }
+
+    async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
+        let (types, keys) = (key_types(target, keys)?, keys.clone());
+        self.call(move |connection| connection.key_groups(&types, &keys)).await
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
