@@ -1,13 +1,12 @@
 //! `barge tables` and `barge describe`.
 
-use barge::record::TableName;
+use barge::Database;
+use barge::TableName;
 use barge::store::{Action, DescribedColumn, Description, ForeignKey, Reference, TableKind, UniqueKey};
-use barge::{Database, Error};
-use barge_files::suggestion;
 use serde_json::{Value, json};
 
 use crate::output::{aligned, print, shown};
-use crate::table::Named;
+use crate::table::{Named, described};
 use crate::url::Url;
 use crate::{Status, Stop, is_missing_table};
 
@@ -46,12 +45,7 @@ pub(crate) async fn tables(url: &str, as_json: bool) -> Result<Status, Stop> {
 pub(crate) async fn describe(url: &str, table: Named, as_json: bool) -> Result<Status, Stop> {
     let database = Url::parse(url)?.open_to_look().await?;
     let table = table.find(&database).await?;
-    let description = match database.describe(&table).await {
-        Err(error) if is_missing_table(&error) => {
-            return Err(with_suggestion(&database, &table, error).await.into());
-        }
-        description => description?,
-    };
+    let description = described(&database, &table).await?;
     let text = if as_json {
         format!("{:#}\n", description_json(&description))
     } else {
@@ -64,13 +58,6 @@ pub(crate) async fn describe(url: &str, table: Named, as_json: bool) -> Result<S
 async fn close(database: Database) -> Result<Status, Stop> {
     database.store().close().await?;
     Ok(Status::Done)
-}
-
-async fn with_suggestion(database: &Database, table: &TableName, error: Error) -> Error {
-    let tables = database.tables().await.unwrap_or_default();
-    let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
-    let near = suggestion(&table.to_string(), names.iter().map(String::as_str));
-    Error::new(error.kind(), format!("{}{near}", error.message())).with_table(table.to_string())
 }
 
 fn description_text(description: &Description) -> String {

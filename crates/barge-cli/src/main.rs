@@ -1,13 +1,18 @@
-//! The program `barge`: loads files into databases in batches, and shows what is in them.
+//! The program `barge`: moves rows between files and databases in batches, and shows what is in them.
 //!
-//! Results go to standard output; progress, messages and logs to standard error. `args` is the command line, `load` and `inspect` the
-//! commands.
+//! Results go to standard output; progress, messages and logs to standard error. `args` is the command line; `load`, `copy`, `export` and
+//! `inspect` are the commands, `query` is what copy and export read.
 
 mod args;
+mod copy;
+mod export;
 mod inspect;
 mod load;
 mod logs;
 mod output;
+mod progress;
+mod query;
+mod signals;
 mod table;
 mod url;
 
@@ -28,9 +33,9 @@ pub(crate) enum Status {
     Failed = 1,
     /// The command line is wrong.
     Usage = 2,
-    /// The load ran to its end and left rejected rows.
+    /// The load or copy ran to its end and left rejected rows.
     Rejected = 3,
-    /// A signal ended the load; what was buffered is written.
+    /// A signal ended the command; of a load or copy, what was buffered is written.
     Interrupted = 130,
 }
 
@@ -79,6 +84,8 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Result<Status, Stop> {
     match command {
         Command::Load(load) => load::run(*load).await,
+        Command::Export(export) => export::run(*export).await,
+        Command::Copy(copy) => copy::run(*copy).await,
         Command::Tables { url, json } => inspect::tables(&url, json).await,
         Command::Describe { url, table, schema, json } => {
             inspect::describe(&url, Named { schema, name: table }, json).await

@@ -23,6 +23,11 @@ pub(crate) fn complain(message: &str) {
     let _ = writeln!(io::stderr().lock(), "barge: {message}");
 }
 
+/// Writes a summary to standard error, where standard output has the rows.
+pub(crate) fn tell(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// A whole number with its thousands apart: `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
@@ -59,6 +64,15 @@ pub(crate) fn aligned(indent: &str, rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// The same rows with the second column aligned to the right.
+pub(crate) fn right_aligned(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
+    let width = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
+    for row in &mut rows {
+        row[1] = format!("{:>width$}", row[1]);
+    }
+    rows
 }
 
 /// A name as it can stand in one line of text: control characters escaped.

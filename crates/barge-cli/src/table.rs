@@ -1,6 +1,10 @@
 //! Which table a name of the command line means.
 
-use barge::{Database, Dialect, Result, TableName};
+use std::sync::Arc;
+
+use barge::store::Description;
+use barge::{Database, Dialect, Error, Result, TableName};
+use barge_files::suggestion;
 
 use crate::is_missing_table;
 
@@ -31,5 +35,22 @@ impl Named {
         let is_meant =
             database.store().dialect() == Dialect::Postgres || database.describe(&parted).await.is_ok();
         Ok(if is_meant { parted } else { whole })
+    }
+}
+
+/// Describes a table that has to be there.
+///
+/// # Errors
+/// `MissingTable`, with the name that may have been meant.
+pub(crate) async fn described(database: &Database, table: &TableName) -> Result<Arc<Description>> {
+    match database.describe(table).await {
+        Err(error) if is_missing_table(&error) => {
+            let tables = database.tables().await.unwrap_or_default();
+            let names: Vec<String> = tables.iter().map(ToString::to_string).collect();
+            let near = suggestion(&table.to_string(), names.iter().map(String::as_str));
+            let message = format!("{}{near}", error.message());
+            Err(Error::new(error.kind(), message).with_table(table.to_string()))
+        }
+        described => described,
     }
 }

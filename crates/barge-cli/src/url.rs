@@ -20,6 +20,7 @@ const STORES: &str = "there are sqlite, as in sqlite:tasks.db, duckdb, as in duc
 const CONNECTIONS_BESIDE: usize = 1;
 
 /// A URL that a database can have.
+#[derive(Clone)]
 pub(crate) enum Url {
     Sqlite(String),
     #[cfg(feature = "duckdb")]

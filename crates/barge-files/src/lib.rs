@@ -1,4 +1,4 @@
-//! Readers that turn a file into Arrow record batches, with every bad line accounted for.
+//! Readers that turn a file into Arrow record batches, with every bad line accounted for, and writers that make files of them.
 //!
 //! Constraints:
 //!
@@ -28,6 +28,10 @@
 //! | Struct, Map, and lists of them | Utf8 with the extension `arrow.json`; NaN and infinities in them become null |
 //! | LargeList | List |
 //!
+//! A [`Sink`] is the way back, through the same formats and compressions: what it writes, a source reads as it was, given the types
+//! of the columns where the format has none (CSV, JSON lines). Its memory is flat too, and a file is there under its name only once it is
+//! whole.
+//!
 //! ```
 //! # fn main() -> barge_core::Result<()> {
 //! use barge_files::{ReadOptions, Source};
@@ -52,10 +56,15 @@ mod json;
 mod names;
 mod native;
 mod options;
+mod output;
+mod sink;
 mod source;
 mod text;
 mod window;
+mod write_options;
 
 pub use names::suggestion;
 pub use options::{Compression, CsvOptions, Format, ReadOptions, TableSchemas};
+pub use sink::{Sink, Written};
 pub use source::{Chunk, DeadLetter, LineNumbers, Progress, RejectedLine, Source};
+pub use write_options::{CsvWriteOptions, WriteOptions};

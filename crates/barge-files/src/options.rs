@@ -26,7 +26,7 @@ pub enum Format {
 impl Format {
     /// The format that a file's name promises, compression endings aside.
     pub fn of_name(path: &Path) -> Option<Format> {
-        let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+        let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
         let name =
             Compression::ENDINGS.iter().find_map(|(ending, _)| name.strip_suffix(ending)).unwrap_or(&name);
         match name.rsplit_once('.')?.1 {
@@ -84,8 +84,8 @@ impl Compression {
 
     /// The compression that a file's name promises.
     pub fn of_name(path: &Path) -> Compression {
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return Compression::None };
-        let name = name.to_ascii_lowercase();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
         Self::ENDINGS
             .iter()
             .find(|(ending, _)| name.ends_with(ending))

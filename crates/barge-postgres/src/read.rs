@@ -20,6 +20,8 @@ use crate::types::{Kind, PgType};
 
 /// Rows in a batch of a stream.
 const BATCH_ROWS: usize = 4_096;
+/// Bytes at which a batch of a stream is full, whatever its rows: huge values must not add up.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// A statement ready to be sent.
 pub(crate) struct Reading {
@@ -90,16 +92,20 @@ impl Reading {
         Ok(Box::pin(connection.stream(&self.sql, &bound).await?))
     }
 
-    /// Reads rows until there are `rows_max` of them, and says whether there may be more.
+    /// Reads rows until there are `rows_max` of them, and says whether there may be more. Without a limit of rows there is none of bytes:
+    /// the result is wanted whole.
     async fn read(
         &self,
         rows: &mut Pin<Box<RowStream>>,
         decoder: &mut Option<Decoder>,
         rows_max: usize,
     ) -> Result<bool> {
-        while decoder.as_ref().map_or(0, Decoder::rows) < rows_max {
+        let bytes_max = if rows_max == usize::MAX { usize::MAX } else { BATCH_BYTES };
+        let mut bytes = 0;
+        while decoder.as_ref().map_or(0, Decoder::rows) < rows_max && bytes < bytes_max {
             let Some(row) = rows.next().await else { return Ok(false) };
             let row = row.map_err(error_of)?;
+            bytes += row.raw_size_bytes();
             match decoder {
                 Some(decoder) => decoder.append(&row)?,
                 None => decoder.insert(self.decoder(row.columns())?).append(&row)?,

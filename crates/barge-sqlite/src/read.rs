@@ -26,6 +26,8 @@ use column::ColumnReader;
 
 /// Rows in a batch of a stream.
 pub(crate) const BATCH_ROWS: usize = 4_096;
+/// Bytes of text and blobs at which a batch of a stream is full, whatever its rows: huge values must not add up.
+const BATCH_BYTES: usize = 4 << 20;
 
 /// Turns result rows into record batches of one schema.
 pub(crate) struct Reader {
@@ -33,6 +35,8 @@ pub(crate) struct Reader {
     schema: Option<SchemaRef>,
     rows_before: u64,
     rows: usize,
+    /// Bytes of text and blobs in these rows.
+    bytes: usize,
 }
 
 impl Reader {
@@ -49,27 +53,37 @@ impl Reader {
                 },
             }
         });
-        Ok(Reader { columns: columns.collect::<Result<_>>()?, schema: None, rows_before: 0, rows: 0 })
+        Ok(Reader {
+            columns: columns.collect::<Result<_>>()?,
+            schema: None,
+            rows_before: 0,
+            rows: 0,
+            bytes: 0,
+        })
     }
 
     /// A reader for columns of known types.
     fn of_fields(fields: impl Iterator<Item = FieldRef>, rows: usize) -> Result<Self> {
         let mut columns = fields.map(ColumnReader::new).collect::<Result<Vec<_>>>()?;
         columns.iter_mut().for_each(|column| column.reserve(rows));
-        Ok(Reader { columns, schema: None, rows_before: 0, rows: 0 })
+        Ok(Reader { columns, schema: None, rows_before: 0, rows: 0, bytes: 0 })
     }
 
-    /// Reads rows until the batch is full or the result ends; whether there may be more.
+    /// Reads rows until the batch is full or the result ends; whether there may be more. Without a limit of rows there is none of bytes:
+    /// the result is wanted whole.
     pub(crate) fn read(
         &mut self,
         run: &mut crate::statement::Run<'_>,
         rows_max: usize,
         failed: impl Fn(Failure) -> Error,
     ) -> Result<bool> {
-        while self.rows < rows_max {
+        let bytes_max = if rows_max == usize::MAX { usize::MAX } else { BATCH_BYTES };
+        while self.rows < rows_max && self.bytes < bytes_max {
             let Some(row) = run.next().map_err(&failed)? else { return Ok(false) };
             for (index, column) in self.columns.iter_mut().enumerate() {
-                if let Err(message) = column.append(row.value(index)) {
+                let value = row.value(index);
+                self.bytes += value.bytes();
+                if let Err(message) = column.append(value) {
                     return Err(Error::new(ErrorKind::InvalidValue, message)
                         .with_column(column.name())
                         .with_row(self.rows_before + self.rows as u64));
@@ -98,7 +112,7 @@ impl Reader {
         let options = RecordBatchOptions::new().with_row_count(Some(self.rows));
         let batch = RecordBatch::try_new_with_options(Arc::clone(schema), arrays, &options)?;
         self.rows_before += self.rows as u64;
-        self.rows = 0;
+        (self.rows, self.bytes) = (0, 0);
         Ok(batch)
     }
 }

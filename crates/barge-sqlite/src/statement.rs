@@ -70,6 +70,17 @@ pub(crate) enum Value<'a> {
     Blob(&'a [u8]),
 }
 
+impl Value<'_> {
+    /// How long a text or blob is.
+    #[inline]
+    pub(crate) fn bytes(self) -> usize {
+        match self {
+            Value::Text(bytes) | Value::Blob(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+}
+
 impl Statement {
     /// Prepares the first statement of a text. `None` where it holds none. The `&str` is what follows it.
     ///

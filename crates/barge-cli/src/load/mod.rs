@@ -1,17 +1,16 @@
-//! `barge load`: files into tables, every row accounted for.
+//! `barge load`: files into tables, every row accounted for; and what `barge copy` has in common with it, which is all but the reader.
 //!
 //! A thread reads and parses files (`reader`); a short channel brings its chunks to one loop, which adds them to the writer and
 //! settles their receipts a few chunks later (`pipeline`). So reading runs beside writing, and what is in memory is bounded:
 //! the chunks in the channel, those whose receipts are open, and the writer's two batches. `plan` finds the table
-//! for rows, `replace` swaps all rows of one, `letters` keeps rejected rows, `progress` and `summary` tell. The writer's flushes run in `writing`.
+//! for rows, `replace` swaps all rows of one, `letters` keeps rejected rows, `summary` tells. The writer's flushes run in `writing`.
 
 mod letters;
 mod pipeline;
-mod plan;
-mod progress;
-mod reader;
+pub(crate) mod plan;
+pub(crate) mod reader;
 mod replace;
-mod summary;
+pub(crate) mod summary;
 mod writing;
 
 use std::path::{Path, PathBuf};
@@ -20,16 +19,18 @@ use std::time::Instant;
 
 use barge::{Database, Error, ErrorKind, Result, WriterConfig};
 use barge_files::{ReadOptions, Source};
+use tokio::sync::mpsc::Receiver;
 
-use crate::args::{self, BatchLimits, Load, Mode};
+use crate::args::{self, Load, Mode, Target};
+use crate::progress::{Progress, size_of};
 use crate::table::Named;
 use crate::url::Url;
 use crate::{Status, Stop, output};
 use letters::Letters;
 use pipeline::{Pipeline, Sink};
 use plan::Planner;
-use progress::Progress;
-use summary::Summary;
+use reader::Message;
+use summary::{Subject, Summary};
 use writing::Writing;
 
 /// Chunks whose rows are with the writer beside those that are being written: one in its buffer, and one that is looked at meanwhile.
@@ -37,88 +38,138 @@ const CHUNKS_BEHIND: usize = 2;
 
 /// Runs a load.
 pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
-    let key = args::names(&load.key).map_err(|error| Stop::Usage(format!("--key {error}")))?;
-    let url = Url::parse(&load.url)?;
-    let limits = load.batch_limits(url.batch_limits());
-    let options = load.read_options(limits).map_err(|error| Stop::Usage(format!("--columns {error}")))?;
-    let connections = match load.mode.unwrap_or(Mode::Append) {
-        mode if mode.is_unordered() => url.connections(load.connections)?,
-        mode if load.connections.is_some_and(|connections| connections > 1) => {
-            return Err(Stop::Usage(format!(
-                "--connections: rows of --mode {} go in order, over one connection",
-                mode.as_str()
-            )));
-        }
-        _ => 1,
-    };
-    let config = writer_config(limits, connections);
-    config.validate().and(options.validate()).map_err(|error| Stop::Usage(error.message().to_owned()))?;
-    if matches!(load.mode, Some(Mode::Create | Mode::Replace)) && load.table.is_none() {
+    let options = load.read_options().map_err(|error| Stop::Usage(format!("--columns {error}")))?;
+    options.validate().map_err(|error| Stop::Usage(error.message().to_owned()))?;
+    let Load { files, target, .. } = load;
+    let mut prepared = Prepared::new(&target)?;
+    if matches!(target.mode, Some(Mode::Create | Mode::Replace)) && target.table.is_none() {
         return Err(Stop::Usage("--mode create and replace need --table".into()));
     }
-    check_files(&load, &options)?;
-    // Opened before anything is read: an unwritable path shows at once.
-    let letters = load.dead_letter.as_deref().map(Letters::open).transpose()?;
+    check_files(&files, &target, &options)?;
+    prepared.open_letters()?;
 
-    let started = Instant::now();
-    let database = url.open(connections).await?;
-    let table = match load.table.clone() {
-        Some(name) => Some(Named { schema: load.schema.clone(), name }.find(&database).await?),
+    let database = prepared.open().await?;
+    let table = match target.table.clone() {
+        Some(name) => Some(Named { schema: target.schema.clone(), name }.find(&database).await?),
         None => None,
     };
-    let mut planner = Planner::new(database.clone(), table, load.mode, key).await?;
+    let mut planner = Planner::new(database, table, target.mode, prepared.key()).await?;
     let options = planner.read_options(options);
-    check_all_files(&load.files, &options, &mut planner)?;
+    check_all_files(&files, &options, &mut planner)?;
 
-    let progress = Arc::new(Progress::new(&load));
-    let reader = reader::start(load.files.clone(), options, Arc::clone(&progress))?;
-    let writing = Arc::new(Writing::new()?);
-    let sink = Sink {
-        writer: writing.writer(&database, config)?,
-        writing: Arc::clone(&writing),
-        open_max: connections + CHUNKS_BEHIND,
-    };
-    let pipeline = Pipeline::new(sink, &mut planner, letters, load.max_rejects, Arc::clone(&progress))?;
-    let ticker = progress.show(&load);
-    let mut ended = pipeline.run(reader).await;
-    ended.finish(planner.finish(ended.is_complete()).await, planner.is_replacing());
-    drop(ticker);
+    let progress = Arc::new(Progress::new(size_of(&files)));
+    let messages = reader::start(files.clone(), options, Arc::clone(&progress))?;
+    prepared.run(Subject::Files(files), planner, messages, progress).await
+}
 
-    let summary = Summary::new(&load, &planner, &ended, started.elapsed());
-    close(&database).await;
-    if let Some(error) = &ended.failure {
-        output::complain(&error.to_string());
+/// A load or copy that is ready to begin, but for its source.
+pub(crate) struct Prepared<'a> {
+    target: &'a Target,
+    url: Url,
+    key: Vec<String>,
+    connections: usize,
+    config: WriterConfig,
+    letters: Option<Letters>,
+    started: Instant,
+}
+
+impl<'a> Prepared<'a> {
+    /// Looks at the command line; opens nothing.
+    ///
+    /// # Errors
+    /// `Usage` where it can't be.
+    pub(crate) fn new(target: &'a Target) -> Result<Self, Stop> {
+        let key = args::names(&target.key).map_err(|error| Stop::Usage(format!("--key {error}")))?;
+        let url = Url::parse(&target.url)?;
+        let connections = match target.mode.unwrap_or(Mode::Append) {
+            mode if mode.is_unordered() => url.connections(target.connections)?,
+            mode if target.connections.is_some_and(|connections| connections > 1) => {
+                return Err(Stop::Usage(format!(
+                    "--connections: rows of --mode {} go in order, over one connection",
+                    mode.as_str()
+                )));
+            }
+            _ => 1,
+        };
+        let config = writer_config(target, connections);
+        config.validate().map_err(|error| Stop::Usage(error.message().to_owned()))?;
+        Ok(Prepared { target, url, key, connections, config, letters: None, started: Instant::now() })
     }
-    // A load that failed before its first row has nothing to account for.
-    if !load.quiet && (ended.is_complete() || ended.interrupted || ended.rows_read > 0) {
-        output::print(&if load.json { summary.to_json() } else { summary.to_text() })?;
+
+    /// Opens the dead letter file. Before anything is read: an unwritable path shows at once.
+    pub(crate) fn open_letters(&mut self) -> Result<()> {
+        self.letters = self.target.dead_letter.as_deref().map(Letters::open).transpose()?;
+        Ok(())
     }
-    match ended.usage {
-        Some(message) => Err(Stop::Usage(message)),
-        None => Ok(ended.status()),
+
+    /// Opens the database to write to.
+    pub(crate) async fn open(&self) -> Result<Database, Stop> {
+        self.url.clone().open(self.connections).await
+    }
+
+    /// The key's columns as the command line has them.
+    pub(crate) fn key(&self) -> Vec<String> {
+        self.key.clone()
+    }
+
+    /// Writes all that a reader brings, and says what became of it.
+    pub(crate) async fn run(
+        self,
+        subject: Subject,
+        mut planner: Planner,
+        messages: Receiver<Message>,
+        progress: Arc<Progress>,
+    ) -> Result<Status, Stop> {
+        let database = planner.database().clone();
+        let writing = Arc::new(Writing::new()?);
+        let sink = Sink {
+            writer: writing.writer(&database, self.config)?,
+            writing: Arc::clone(&writing),
+            open_max: self.connections + CHUNKS_BEHIND,
+        };
+        let (target, max_rejects) = (self.target, self.target.max_rejects);
+        let pipeline = Pipeline::new(sink, &mut planner, self.letters, max_rejects, Arc::clone(&progress))?;
+        let ticker = progress.show(&target.output);
+        let mut ended = pipeline.run(messages).await;
+        ended.finish(planner.finish(ended.is_complete()).await, planner.is_replacing());
+        drop(ticker);
+
+        let summary = Summary::new(target, subject, &planner, &ended, self.started.elapsed());
+        close(&database).await;
+        if let Some(error) = &ended.failure {
+            output::complain(&error.to_string());
+        }
+        // A load that failed before its first row has nothing to account for.
+        if !target.output.quiet && (ended.is_complete() || ended.interrupted || ended.rows_read > 0) {
+            output::print(&if target.output.json { summary.to_json() } else { summary.to_text() })?;
+        }
+        match ended.usage {
+            Some(message) => Err(Stop::Usage(message)),
+            None => Ok(ended.status()),
+        }
     }
 }
 
-fn writer_config(limits: BatchLimits, connections: usize) -> WriterConfig {
+fn writer_config(target: &Target, connections: usize) -> WriterConfig {
     let mut config = WriterConfig { unordered_flushes: connections, ..WriterConfig::default() };
-    config.limits.max_rows = limits.rows;
-    config.limits.max_bytes = limits.bytes;
+    config.limits.max_rows = target.batch_rows;
+    config.limits.max_bytes = target.batch_bytes;
     // The summary's own account is kept by the pipeline, which knows files and lines.
     config.max_reported = 1;
     config
 }
 
 /// Refuses files that can't be, before a database is touched.
-fn check_files(load: &Load, options: &ReadOptions) -> Result<(), Stop> {
-    if load.files.iter().filter(|file| file.as_path() == Path::new("-")).count() > 1 {
+fn check_files(files: &[PathBuf], target: &Target, options: &ReadOptions) -> Result<(), Stop> {
+    if files.iter().filter(|file| file.as_path() == Path::new("-")).count() > 1 {
         return Err(Stop::Usage("standard input (-) can be read only once".into()));
     }
-    for file in load.files.iter().filter(|file| file.as_path() != Path::new("-")) {
+    for file in files.iter().filter(|file| file.as_path() != Path::new("-")) {
         if std::fs::metadata(file).is_err() {
             // Opening it says what is wrong.
             open(file, options)?;
         }
-        if let Some(letter) = &load.dead_letter
+        if let Some(letter) = &target.dead_letter
             && let (Ok(file), Ok(letter)) = (file.canonicalize(), letter.canonicalize())
             && file == letter
         {

@@ -17,10 +17,11 @@ use tokio::sync::watch;
 
 use super::letters::{Address, Kept, Letters};
 use super::plan::{Planner, Route};
-use super::progress::Progress;
 use super::reader::Message;
 use super::too_many_rejected;
 use super::writing::{DRAIN_MAX, Writing};
+use crate::progress::Progress;
+use crate::signals::Signals;
 use crate::{Status, Stop};
 
 /// Rejected rows that the summary tells of.
@@ -439,8 +440,7 @@ fn named(error: &Error, route: &Route) -> Error {
 
 /// Tells of the first Ctrl-C or SIGTERM, and gives up writing some time after it. The second one ends the program at once.
 fn interruption(writing: Arc<Writing>) -> Result<watch::Receiver<()>> {
-    let mut signals =
-        Signals::new().map_err(|error| Error::from(error).context("signals can't be waited for"))?;
+    let mut signals = Signals::new()?;
     let (sender, receiver) = watch::channel(());
     tokio::spawn(async move {
         signals.next().await;
@@ -453,47 +453,4 @@ fn interruption(writing: Arc<Writing>) -> Result<watch::Receiver<()>> {
         std::process::exit(Status::Interrupted as i32);
     });
     Ok(receiver)
-}
-
-/// The signals that ask the program to end.
-#[cfg(unix)]
-struct Signals {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-#[cfg(unix)]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Signals {
-            interrupt: signal(SignalKind::interrupt())?,
-            terminate: signal(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-/// The signal that asks the program to end: Ctrl-C, where there are no others.
-#[cfg(not(unix))]
-struct Signals;
-
-#[cfg(not(unix))]
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Signals)
-    }
-
-    async fn next(&mut self) {
-        if tokio::signal::ctrl_c().await.is_err() {
-            // Nobody can ask; then nobody does.
-            std::future::pending::<()>().await;
-        }
-    }
 }

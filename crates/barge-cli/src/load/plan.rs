@@ -30,6 +30,8 @@ pub(crate) struct Planner {
     table: Option<TableName>,
     mode: Option<Mode>,
     key: Vec<String>,
+    /// The key of a new table where the command line has none: that of the table that is copied.
+    key_of_new: Vec<String>,
     /// The tables met, as they are in the database; `None` for one that isn't there.
     known: HashMap<TableName, Option<Arc<Description>>>,
     letter_routes: Vec<(DeadLetter, SchemaRef, Route)>,
@@ -56,6 +58,7 @@ impl Planner {
             table: table.clone(),
             mode,
             key,
+            key_of_new: Vec::new(),
             known: HashMap::new(),
             letter_routes: Vec::new(),
             replacement: None,
@@ -72,6 +75,21 @@ impl Planner {
             (None, Some(Mode::Update)) => Err(planner.missing_table(&table).await),
             _ => Ok(planner),
         }
+    }
+
+    /// The same, with a primary key for a table that is made and for which the command line has none.
+    pub(crate) fn with_key_of_new(mut self, key: Vec<String>) -> Self {
+        self.key_of_new = key;
+        self
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// The table of the command line as it is in the database, if it is there.
+    pub(crate) fn description(&self) -> Option<&Arc<Description>> {
+        self.known.get(self.table.as_ref()?)?.as_ref()
     }
 
     /// The table's name, where the command line has one.
@@ -91,11 +109,7 @@ impl Planner {
 
     /// Adds the types of the tables that are there.
     pub(crate) fn read_options(&self, mut options: ReadOptions) -> ReadOptions {
-        options.schema = self
-            .table
-            .as_ref()
-            .and_then(|table| self.known.get(table))
-            .and_then(|known| known.as_ref().map(|description| schema_of(description)));
+        options.schema = self.description().map(|description| schema_of(description));
         let (database, given) = (self.database.clone(), self.table.clone());
         let runtime = tokio::runtime::Handle::current();
         // Called on the reader's thread, and on this one where all files are looked at first: both may wait.
@@ -286,7 +300,8 @@ impl Planner {
     ) -> Result<Vec<String>> {
         let asked = match (self.key.is_empty(), description) {
             (true, Some(description)) => &description.key,
-            _ => &self.key,
+            (true, None) => &self.key_of_new,
+            (false, _) => &self.key,
         };
         let columns = || schema.fields().iter().map(|field| field.name().as_str());
         let spelled = |wanted: &String| {

@@ -1,17 +1,18 @@
-//! The thread that reads and parses files.
+//! What brings rows: a thread that reads and parses files, or a task that reads a query's rows.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use barge::arrow::datatypes::SchemaRef;
+use barge::store::RecordStream;
 use barge::{Error, Result};
-use barge_files::{Chunk, ReadOptions, Source};
+use barge_files::{Chunk, LineNumbers, ReadOptions, Source};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use super::open;
-use super::progress::Progress;
 use crate::Stop;
+use crate::progress::Progress;
 
 /// Chunks that may wait for the writer.
 const CHUNKS_WAITING: usize = 2;
@@ -75,6 +76,47 @@ fn read(
             }
         }
         bytes_before += source.progress().bytes_read;
+    }
+    Ok(())
+}
+
+/// Starts to read a query's rows, in chunks of at most so many. Of what reading was given up, the query is ended.
+pub(crate) fn start_rows(name: Arc<str>, stream: RecordStream, chunk_rows: usize) -> Receiver<Message> {
+    let (sender, receiver) = channel(CHUNKS_WAITING);
+    tokio::spawn(async move {
+        let failed = match read_rows(name, stream, chunk_rows, &sender).await {
+            Ok(()) => return,
+            Err(error) => Message::Failed(error.into()),
+        };
+        // Nobody listens: then nobody needs to know.
+        let _ = sender.send(failed).await;
+    });
+    receiver
+}
+
+async fn read_rows(
+    name: Arc<str>,
+    mut stream: RecordStream,
+    chunk_rows: usize,
+    sender: &Sender<Message>,
+) -> Result<()> {
+    let schema = Arc::clone(stream.schema());
+    let message = Message::File { name: Arc::clone(&name), schema, header_line: None, letters: false };
+    if sender.send(message).await.is_err() {
+        return Ok(());
+    }
+    let mut rows_before = 0;
+    let failed = |error: Error| error.context(format!("reading {name}"));
+    while let Some(batch) = stream.next().await.map_err(failed)? {
+        for start in (0..batch.num_rows()).step_by(chunk_rows) {
+            let batch = batch.slice(start, chunk_rows.min(batch.num_rows() - start));
+            let lines = LineNumbers::Range { first: rows_before + 1, rows: batch.num_rows() };
+            rows_before += batch.num_rows() as u64;
+            let chunk = Chunk { batch, lines, rejected: Vec::new(), dead_letter: None };
+            if sender.send(Message::Chunk(Box::new(chunk))).await.is_err() {
+                return Ok(());
+            }
+        }
     }
     Ok(())
 }

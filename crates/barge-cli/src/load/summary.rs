@@ -1,5 +1,6 @@
-//! What a load says at its end.
+//! What a load or copy says at its end.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -7,12 +8,23 @@ use serde_json::{Map, Value, json};
 use super::letters::Kept;
 use super::pipeline::{Ended, Told};
 use super::plan::Planner;
-use crate::args::{Load, Mode};
-use crate::output::{aligned, counted, grouped, shown, without_password};
+use crate::args::{Mode, Origin, Target};
+use crate::output::{aligned, counted, grouped, right_aligned, shown, without_password};
 
-/// A load's account.
+/// Where rows come from, as a summary tells it.
+pub(crate) enum Subject {
+    Files(Vec<PathBuf>),
+    /// What is read from a database.
+    Rows {
+        name: String,
+        from: Origin,
+    },
+}
+
+/// The account of a load or copy.
 pub(crate) struct Summary<'a> {
-    load: &'a Load,
+    target: &'a Target,
+    subject: Subject,
     ended: &'a Ended,
     table: Option<String>,
     created: Option<usize>,
@@ -20,9 +32,15 @@ pub(crate) struct Summary<'a> {
 }
 
 impl<'a> Summary<'a> {
-    pub(crate) fn new(load: &'a Load, planner: &Planner, ended: &'a Ended, elapsed: Duration) -> Self {
+    pub(crate) fn new(
+        target: &'a Target,
+        subject: Subject,
+        planner: &Planner,
+        ended: &'a Ended,
+        elapsed: Duration,
+    ) -> Self {
         let table = planner.table().map(ToString::to_string);
-        Summary { load, ended, table, created: planner.created(), elapsed }
+        Summary { target, subject, ended, table, created: planner.created(), elapsed }
     }
 
     fn seconds(&self) -> f64 {
@@ -41,14 +59,14 @@ impl<'a> Summary<'a> {
         let mut rows =
             vec![row("rows read", ended.rows_read, ""), row("written", ended.written(), &self.written_as())];
         for (name, number) in [("unchanged", ended.unchanged), ("not found", ended.not_found)] {
-            if number > 0 || (name == "not found" && self.load.mode == Some(Mode::Update)) {
+            if number > 0 || (name == "not found" && self.target.mode == Some(Mode::Update)) {
                 rows.push(row(name, number, ""));
             }
         }
         let kept = self.kept_as();
         rows.push(row("rejected", ended.rejected, if ended.rejected > 0 { &kept } else { "" }));
         if ended.not_written > 0 {
-            let note = if self.is_kept_out() || kept.is_empty() { "the load ended first" } else { &kept };
+            let note = if self.is_kept_out() || kept.is_empty() { self.subject.ended_first() } else { &kept };
             rows.push(row("not written", ended.not_written, note));
         }
         let per_batch = match ended.statistics.flushes {
@@ -67,21 +85,22 @@ impl<'a> Summary<'a> {
             let title = if more > 0 { "first rejected rows" } else { "rejected rows" };
             text.push_str(&format!("\n  {title}\n"));
             for told in &ended.told {
-                text.push_str(&format!("    {}\n", shown(&told.to_string())));
+                text.push_str(&format!("    {}\n", shown(&told.to_text(self.subject.place()))));
             }
             if more > 0 {
                 text.push_str(&format!("    … and {} more\n", grouped(more)));
             }
         }
         if let Some((file, line)) = &ended.stopped_at {
-            text.push_str(&format!("\n  stopped in {} after line {}\n", shown(file), grouped(*line)));
+            let place = self.subject.place();
+            text.push_str(&format!("\n  stopped in {} after {place} {}\n", shown(file), grouped(*line)));
         }
         text
     }
 
     /// What the dead letter file has of the rows that are not in the table.
     fn kept_as(&self) -> String {
-        let (Some(file), Some(kept)) = (&self.load.dead_letter, self.ended.kept) else {
+        let (Some(file), Some(kept)) = (&self.target.dead_letter, self.ended.kept) else {
             return String::new();
         };
         let file = shown(&file.display().to_string());
@@ -95,16 +114,11 @@ impl<'a> Summary<'a> {
 
     /// Whether the rows not written are those of a replacement that did not come about: no dead letter tells of them.
     fn is_kept_out(&self) -> bool {
-        self.load.mode == Some(Mode::Replace)
+        self.target.mode == Some(Mode::Replace)
     }
 
     fn headline(&self) -> String {
-        let files: Vec<String> = match self.load.files.as_slice() {
-            [file] if file.as_os_str() == "-" => vec!["standard input".into()],
-            [file] => vec![shown(&file.display().to_string())],
-            files => vec![counted(files.len() as u64, "file")],
-        };
-        let url = shown(&without_password(&self.load.url));
+        let url = shown(&without_password(&self.target.url));
         let into = match (&self.table, self.created) {
             (Some(table), Some(columns)) => {
                 format!("table {} of {url}, created with {}", shown(table), counted(columns as u64, "column"))
@@ -112,12 +126,13 @@ impl<'a> Summary<'a> {
             (Some(table), None) => format!("table {} of {url}", shown(table)),
             (None, _) => url,
         };
+        let [done, stopped, failed] = self.subject.verbs();
         let verb = match self.ended {
-            ended if ended.failure.is_some() || ended.usage.is_some() => "Failed to load",
-            ended if ended.interrupted => "Stopped loading",
-            _ => "Loaded",
+            ended if ended.failure.is_some() || ended.usage.is_some() => failed,
+            ended if ended.interrupted => stopped,
+            _ => done,
         };
-        format!("{verb} {} into {into}", files.join(", "))
+        format!("{verb} {} into {into}", self.subject.shown())
     }
 
     /// What the written rows were, where that is more than one thing.
@@ -135,12 +150,10 @@ impl<'a> Summary<'a> {
     /// The summary for programs: one object.
     pub(crate) fn to_json(&self) -> String {
         let ended = self.ended;
-        let files: Vec<String> = self.load.files.iter().map(|file| file.display().to_string()).collect();
-        let value = json!({
-            "files": files,
-            "url": without_password(&self.load.url),
+        let mut value = json!({
+            "url": without_password(&self.target.url),
             "table": self.table,
-            "mode": self.load.mode.map(Mode::as_str),
+            "mode": self.target.mode.map(Mode::as_str),
             "created": self.created.is_some(),
             "rows_read": ended.rows_read,
             "rows_written": ended.written(),
@@ -152,7 +165,7 @@ impl<'a> Summary<'a> {
             "rows_rejected": ended.rejected,
             "rows_not_written": ended.not_written,
             "rejected": ended.told.iter().map(Told::to_json).collect::<Vec<_>>(),
-            "dead_letter": self.load.dead_letter.as_ref().map(|file| file.display().to_string()),
+            "dead_letter": self.target.dead_letter.as_ref().map(|file| file.display().to_string()),
             "dead_letter_kept": ended.kept.map(Kept::as_str),
             "batches": ended.statistics.flushes,
             "rows_per_batch": ended.statistics.rows_per_batch(),
@@ -164,11 +177,74 @@ impl<'a> Summary<'a> {
             "error": ended.failure.as_ref().map(ToString::to_string).or_else(|| ended.usage.clone()),
             "exit_status": ended.status() as u8,
         });
+        self.subject.describe(&mut value);
         format!("{value:#}\n")
     }
 }
 
+impl Subject {
+    fn shown(&self) -> String {
+        match self {
+            Subject::Rows { name, .. } => name.clone(),
+            Subject::Files(files) => match files.as_slice() {
+                [file] if file.as_os_str() == "-" => "standard input".into(),
+                [file] => shown(&file.display().to_string()),
+                files => counted(files.len() as u64, "file"),
+            },
+        }
+    }
+
+    /// What was done to it: all of it, a part of it, not what should have been.
+    fn verbs(&self) -> [&'static str; 3] {
+        match self {
+            Subject::Files(_) => ["Loaded", "Stopped loading", "Failed to load"],
+            Subject::Rows { .. } => ["Copied", "Stopped copying", "Failed to copy"],
+        }
+    }
+
+    fn ended_first(&self) -> &'static str {
+        match self {
+            Subject::Files(_) => "the load ended first",
+            Subject::Rows { .. } => "the copy ended first",
+        }
+    }
+
+    /// What its places are numbers of.
+    fn place(&self) -> &'static str {
+        match self {
+            Subject::Files(_) => "line",
+            Subject::Rows { .. } => "row",
+        }
+    }
+
+    /// Adds it to a summary in JSON.
+    fn describe(&self, value: &mut Value) {
+        match self {
+            Subject::Files(files) => {
+                let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+                value["files"] = files.into();
+            }
+            Subject::Rows { from, .. } => {
+                value["from"] = json!({
+                    "url": without_password(&from.url),
+                    "schema": from.schema,
+                    "table": from.table,
+                    "query": from.query,
+                });
+            }
+        }
+    }
+}
+
 impl Told {
+    fn to_text(&self, place: &str) -> String {
+        if self.placed {
+            return self.error.to_string();
+        }
+        let column = self.column.as_ref().map(|column| format!(", column {column}")).unwrap_or_default();
+        format!("{}, {place} {}{column}: {}", self.file, self.line, self.error.message())
+    }
+
     fn to_json(&self) -> Value {
         let mut value = Map::new();
         value.insert("file".into(), (*self.file).into());
@@ -180,28 +256,6 @@ impl Told {
     }
 }
 
-impl std::fmt::Display for Told {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.placed {
-            return self.error.fmt(f);
-        }
-        write!(f, "{}, line {}", self.file, self.line)?;
-        if let Some(column) = &self.column {
-            write!(f, ", column {column}")?;
-        }
-        write!(f, ": {}", self.error.message())
-    }
-}
-
 fn row(name: &str, number: u64, note: &str) -> Vec<String> {
     vec![name.into(), grouped(number), note.into()]
-}
-
-/// The same rows with the second column aligned to the right.
-fn right_aligned(mut rows: Vec<Vec<String>>) -> Vec<Vec<String>> {
-    let width = rows.iter().map(|row| row[1].len()).max().unwrap_or(0);
-    for row in &mut rows {
-        row[1] = format!("{:>width$}", row[1]);
-    }
-    rows
 }

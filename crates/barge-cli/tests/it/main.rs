@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails.
 
 mod bad_input;
+mod copy;
 mod data_sets;
 mod dead_letters;
 #[cfg(feature = "duckdb")]
 mod duckdb;
+mod export;
 mod formats;
 mod inspect;
 mod modes;
@@ -68,20 +70,7 @@ impl Place {
 
     /// The rows of a query, values joined by `|`, NULL as `∅`.
     fn rows(&self, sql: &str) -> Vec<String> {
-        let connection = self.sql();
-        let mut statement = connection.prepare(sql).unwrap();
-        let columns = statement.column_count();
-        let rows = statement.query_map([], |row| {
-            let cell = |column| match row.get_unwrap(column) {
-                Cell::Null => "∅".to_owned(),
-                Cell::Integer(value) => value.to_string(),
-                Cell::Real(value) => format!("{value:?}"),
-                Cell::Text(value) => value,
-                Cell::Blob(value) => format!("{value:x?}"),
-            };
-            Ok((0..columns).map(cell).collect::<Vec<_>>().join("|"))
-        });
-        rows.unwrap().collect::<Result<_, _>>().unwrap()
+        rows_of(&self.sql(), sql)
     }
 
     fn count(&self, table: &str) -> i64 {
@@ -170,4 +159,21 @@ impl Run {
         let told = summary["rejected"].as_array().unwrap().iter();
         told.map(|row| format!("{}: {}", row["line"], row["message"].as_str().unwrap())).collect()
     }
+}
+
+/// The rows of a query, values joined by `|`, NULL as `∅`.
+fn rows_of(connection: &rusqlite::Connection, sql: &str) -> Vec<String> {
+    let mut statement = connection.prepare(sql).unwrap();
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| {
+        let cell = |column| match row.get_unwrap(column) {
+            Cell::Null => "∅".to_owned(),
+            Cell::Integer(value) => value.to_string(),
+            Cell::Real(value) => format!("{value:?}"),
+            Cell::Text(value) => value,
+            Cell::Blob(value) => format!("{value:x?}"),
+        };
+        Ok((0..columns).map(cell).collect::<Vec<_>>().join("|"))
+    });
+    rows.unwrap().collect::<Result<_, _>>().unwrap()
 }

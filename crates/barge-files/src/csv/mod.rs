@@ -6,6 +6,7 @@
 mod quotes;
 mod records;
 mod sniff;
+mod writer;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::text::convert::Syntax;
 use crate::text::kind::{check_asked, told_columns};
 use crate::window::Window;
 use records::{Record, Records};
+pub(crate) use writer::CsvWriter;
 
 /// How much the delimiter is guessed from.
 const SNIFF_BYTES: usize = 64 << 10;

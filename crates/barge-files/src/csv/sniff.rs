@@ -13,7 +13,7 @@ const RECORDS_MAX: usize = 50;
 
 /// The delimiter that a file's name promises.
 pub(super) fn by_name(path: &Path) -> Option<u8> {
-    let name = path.file_name()?.to_str()?.to_ascii_lowercase();
+    let name = path.file_name()?.to_string_lossy().to_ascii_lowercase();
     let name = Compression::ENDINGS.iter().find_map(|(ending, _)| name.strip_suffix(ending)).unwrap_or(&name);
     match name.rsplit_once('.')?.1 {
         "tsv" | "tab" => Some(b'\t'),

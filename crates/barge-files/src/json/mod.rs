@@ -6,6 +6,7 @@
 mod letters;
 mod lines;
 mod object;
+mod writer;
 
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use crate::window::Window;
 use letters::{Letter, Letters};
 use lines::{Line, Lines};
 use object::{Keys, Mismatch};
+pub(crate) use writer::JsonWriter;
 
 pub(crate) struct JsonReader {
     lines: Lines,

@@ -2,6 +2,7 @@
 //! columns made plain.
 
 mod plain;
+mod writer;
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +20,8 @@ use parquet::file::metadata::ParquetMetaData;
 use crate::input::Input;
 use crate::options::{Format, ReadOptions};
 use crate::source::{Chunk, LineNumbers, RejectedLine};
-use plain::Plain;
+pub(crate) use plain::Plain;
+pub(crate) use writer::NativeWriter;
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;
 

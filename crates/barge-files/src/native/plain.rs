@@ -18,7 +18,7 @@ const MICROSECOND: TimeUnit = TimeUnit::Microsecond;
 const MILLIS_A_DAY: i64 = 86_400_000;
 
 /// How each column of a file becomes plain.
-pub(super) struct Plain {
+pub(crate) struct Plain {
     schema: SchemaRef,
     /// The field as the file has it, and the steps to take.
     columns: Vec<(FieldRef, Vec<Step>)>,
@@ -31,18 +31,20 @@ enum Step {
 }
 
 /// A row, a column and a reason.
-pub(super) type Fault = (usize, String, String);
+pub(crate) type Fault = (usize, String, String);
 
 impl Plain {
     /// # Errors
     /// `Unsupported`: a column's type has no plain counterpart.
-    pub(super) fn new(file: &str, schema: &Schema) -> Result<Plain> {
+    pub(crate) fn new(file: &str, schema: &Schema) -> Result<Plain> {
         let mut fields = Vec::new();
         let mut columns = Vec::new();
         for field in schema.fields() {
             let steps = steps(field, field.data_type()).ok_or_else(|| {
                 let (name, data_type) = (field.name(), field.data_type());
-                let message = format!("{file}, column {name}: values of type {data_type} cannot be loaded");
+                let message = format!(
+                    "{file}, column {name}: values of type {data_type} cannot be loaded, nor written as text"
+                );
                 Error::new(ErrorKind::Unsupported, message)
             })?;
             fields.push(plain_field(field, &steps));
@@ -52,13 +54,13 @@ impl Plain {
         Ok(Plain { schema, columns })
     }
 
-    pub(super) fn schema(&self) -> &SchemaRef {
+    pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     /// Makes a batch plain. Rows with a value that has no plain form are left out: gives for each row whether
     /// it stayed, and why the others did not.
-    pub(super) fn convert(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<bool>, Vec<Fault>)> {
+    pub(crate) fn convert(&self, batch: &RecordBatch) -> Result<(RecordBatch, Vec<bool>, Vec<Fault>)> {
         let rows = batch.num_rows();
         let (mut ok, mut faults) = (vec![true; rows], Vec::new());
         let mut arrays = Vec::with_capacity(self.columns.len());

@@ -7,6 +7,7 @@ mod csv;
 mod input;
 mod json;
 mod native;
+mod sink;
 
 use std::io::Read;
 

@@ -258,7 +258,10 @@ fn a_damaged_page_gives_the_rows_before_it() {
 fn types_that_cannot_be_loaded_are_named() {
     let content = ipc_file(&columns! { "took" => DurationSecondArray::from(vec![1]) });
     let error = read_with("d.arrow", content, &ReadOptions::default()).err().unwrap();
-    assert_eq!(error.to_string(), "d.arrow, column took: values of type Duration(s) cannot be loaded");
+    assert_eq!(
+        error.to_string(),
+        "d.arrow, column took: values of type Duration(s) cannot be loaded, nor written as text"
+    );
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let twice =
         Schema::new(vec![Field::new("a", DataType::Int32, true), Field::new("a", DataType::Int32, true)]);

@@ -1,6 +1,7 @@
 //! The program against PostgreSQL.
 
 mod connecting;
+mod export;
 mod load;
 mod replace;
 mod running;

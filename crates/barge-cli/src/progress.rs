@@ -1,7 +1,7 @@
-//! How far a load has come, while it runs: a bar on a terminal, lines elsewhere.
+//! How far a load, a copy or an export has come, while it runs: a bar on a terminal, lines elsewhere.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle as BarStyle};
 use tokio::task::JoinHandle;
 
-use crate::args::{Load, ProgressStyle};
+use crate::args::{Output, ProgressStyle};
 use crate::output::{complain, counted, grouped};
 
 /// How often the bar is drawn.
 const BAR_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Counters that the load's parts add to.
+/// Counters that the parts at work add to.
 pub(crate) struct Progress {
     /// Bytes read, over all files, as they are stored.
     pub(crate) bytes: AtomicU64,
@@ -44,24 +44,16 @@ impl Drop for Ticker {
 }
 
 impl Progress {
-    pub(crate) fn new(load: &Load) -> Self {
-        let size = |file: &std::path::PathBuf| {
-            let metadata = (file.as_path() != Path::new("-")).then(|| std::fs::metadata(file).ok()).flatten();
-            metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
-        };
-        Progress {
-            bytes: AtomicU64::new(0),
-            rows: AtomicU64::new(0),
-            bytes_total: load.files.iter().map(size).sum(),
-            started: Instant::now(),
-        }
+    /// Nothing yet, of so many bytes where that is known.
+    pub(crate) fn new(bytes_total: Option<u64>) -> Self {
+        Progress { bytes: AtomicU64::new(0), rows: AtomicU64::new(0), bytes_total, started: Instant::now() }
     }
 
     /// Begins to show progress in the way the command line asks for.
-    pub(crate) fn show(self: &Arc<Self>, load: &Load) -> Ticker {
+    pub(crate) fn show(self: &Arc<Self>, output: &Output) -> Ticker {
         let terminal = std::io::stderr().is_terminal();
-        let style = match load.progress {
-            _ if load.quiet => ProgressStyle::None,
+        let style = match output.progress {
+            _ if output.quiet => ProgressStyle::None,
             ProgressStyle::Auto if terminal => ProgressStyle::Bar,
             ProgressStyle::Auto => ProgressStyle::Plain,
             style => style,
@@ -76,7 +68,7 @@ impl Progress {
             }
             ProgressStyle::Plain => {
                 let progress = Arc::clone(self);
-                let interval = Duration::from_secs_f64(load.progress_seconds);
+                let interval = Duration::from_secs_f64(output.progress_seconds);
                 Ticker { task: Some(every(interval, move || complain(&progress.line()))), bar: None }
             }
         }
@@ -120,6 +112,15 @@ impl Progress {
         let total = self.bytes_total.filter(|total| *total > 0)?;
         Some((self.bytes.load(Ordering::Relaxed) as f64 / total as f64).min(1.0))
     }
+}
+
+/// The sizes of files together, where all are known.
+pub(crate) fn size_of(files: &[PathBuf]) -> Option<u64> {
+    let size = |file: &PathBuf| {
+        let metadata = (file.as_path() != Path::new("-")).then(|| std::fs::metadata(file).ok()).flatten();
+        metadata.filter(std::fs::Metadata::is_file).map(|metadata| metadata.len())
+    };
+    files.iter().map(size).sum()
 }
 
 fn every(interval: Duration, mut act: impl FnMut() + Send + 'static) -> JoinHandle<()> {
