@@ -49,7 +49,8 @@ pub(crate) async fn run(copy: Copy) -> Result<Status, Stop> {
         let computed = description.columns.iter().filter(|column| column.computed);
         computed.map(|column| column.name.to_lowercase()).collect()
     });
-    let stream = reading.start(|column| computed.contains(&column.to_lowercase())).await?;
+    let is_computed = |column: &str| computed.contains(&column.to_lowercase());
+    let stream = reading.start(is_computed, planner.lists()).await?;
     let messages = reader::start_rows(reading.name.as_str().into(), stream, target.batch_rows);
     let progress = Arc::new(Progress::new(None));
     let subject = Subject::Rows { name: reading.name.clone(), from };

@@ -103,7 +103,7 @@ pub(crate) async fn run(export: Export) -> Result<Status, Stop> {
 async fn begin(export: &Export) -> Result<(Reading, RecordStream), Stop> {
     let reading = Reading::open(&export.from).await?;
     refuse_own_file(&reading, &export.file).await?;
-    let stream = reading.start(|_| false).await?;
+    let stream = reading.start(|_| false, None).await?;
     Ok((reading, stream))
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barge::arrow::array::{Array, AsArray};
-use barge::arrow::datatypes::{DataType, Schema};
+use barge::arrow::datatypes::{DataType, Schema, SchemaRef};
 use barge::record::quote;
 use barge::store::{DescribedColumn, Description, Query, RecordStream};
 use barge::{Database, Dialect, Error, ErrorKind, Result, TableName};
@@ -56,11 +56,15 @@ impl Reading {
         }
     }
 
-    /// Begins to read, all columns but some.
+    /// Begins to read, all columns but some, and some in the types that are wanted.
     ///
     /// # Errors
     /// `Unsupported` where there are no columns, or two have one name; what the database says.
-    pub(crate) async fn start(&self, but: impl Fn(&str) -> bool) -> Result<RecordStream> {
+    pub(crate) async fn start(
+        &self,
+        but: impl Fn(&str) -> bool,
+        wanted: Option<SchemaRef>,
+    ) -> Result<RecordStream> {
         let sql = match &self.rows {
             Rows::Query(query) => query.clone(),
             Rows::Table(description) => {
@@ -73,7 +77,7 @@ impl Reading {
                 format!("SELECT {} FROM {}", columns.join(", "), description.name.quoted())
             }
         };
-        let stream = self.database.store().query(Query::new(sql)).await;
+        let stream = self.database.store().query(Query { schema: wanted, ..Query::new(sql) }).await;
         let stream = stream.map_err(|error| error.context(format!("reading {}", self.name)))?;
         check_columns(stream.schema()).map_err(|error| error.context(&self.name))?;
         Ok(stream)

@@ -125,7 +125,8 @@ pub(crate) fn check(path: &Path, overwrite: bool) -> Result<Option<Metadata>> {
     }
 }
 
-fn name(path: &Path) -> Arc<str> {
+/// A path as messages have it.
+pub(crate) fn name(path: &Path) -> Arc<str> {
     match path == Path::new("-") {
         true => "standard output".into(),
         false => path.display().to_string().into(),
@@ -155,7 +156,7 @@ fn sync_directory(path: &Path) -> io::Result<()> {
 fn is_there(name: &str) -> Error {
     Error::new(
         ErrorKind::InvalidConfig,
-        format!("{name} is there already: choose another name, or overwrite it"),
+        format!("{name} is there already: choose another name, or have it replaced with --overwrite"),
     )
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::options::{Compression, Format};
+use crate::output::name;
 
 /// How a file is written. [`WriteOptions::default`] suits most files.
 #[derive(Clone, Debug)]
@@ -63,8 +64,8 @@ impl WriteOptions {
         let refuse = |message: String| Err(Error::new(ErrorKind::InvalidConfig, message));
         let Some(format) = self.format.or_else(|| Format::of_name(path)) else {
             return refuse(format!(
-                "{} doesn't say its format: end its name in .parquet, .csv, .jsonl or .arrow, or choose the format",
-                path.display()
+                "{} doesn't say its format: end its name in .parquet, .csv, .jsonl or .arrow, or use --format",
+                name(path)
             ));
         };
         let compression = self.compression.unwrap_or_else(|| Compression::of_name(path));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use barge::arrow::datatypes::{Field, Schema, SchemaRef};
+use barge::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use barge::store::{Description, Target};
 use barge::{Database, Dialect, Error, ErrorKind, Operation, Result, Table, TableName};
 use barge_files::{DeadLetter, ReadOptions, Source, suggestion};
@@ -90,6 +90,16 @@ impl Planner {
     /// The table of the command line as it is in the database, if it is there.
     pub(crate) fn description(&self) -> Option<&Arc<Description>> {
         self.known.get(self.table.as_ref()?)?.as_ref()
+    }
+
+    /// The columns of the table of the command line that are lists. A source that has no lists holds them in a form of its own,
+    /// and has to be told.
+    pub(crate) fn lists(&self) -> Option<SchemaRef> {
+        let columns = schema_of(self.description()?);
+        let is_list =
+            |data_type: &DataType| matches!(data_type, DataType::List(_) | DataType::FixedSizeList(..));
+        let lists = columns.fields().iter().filter(|field| is_list(field.data_type())).cloned();
+        Some(Arc::new(Schema::new(lists.collect::<Vec<_>>())))
     }
 
     /// The table's name, where the command line has one.

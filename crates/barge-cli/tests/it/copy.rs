@@ -105,7 +105,7 @@ fn rejected_rows_are_told_by_row_and_kept() {
         ["t", "--to", "sqlite:test.db", "--table", "u", "--dead-letter", "bad.jsonl", "--batch-rows", "1000"];
     let run = copy(&place, &arguments).ends(3);
     assert!(run.out.contains("table t of sqlite:test.db, row 2: "), "{run:?}");
-    assert!(run.out.contains("table t of sqlite:test.db, row 2500: "), "{run:?}");
+    assert!(run.out.contains("table t of sqlite:test.db, row 2500, column id: "), "{run:?}");
     assert_eq!(place.count("u"), 2_999);
     place.sql().execute_batch("DROP TABLE u; CREATE TABLE u(id INTEGER PRIMARY KEY, name TEXT)").unwrap();
     let run = place.barge(&["load", "bad.jsonl", "--to", "sqlite:test.db", "--json"]).ends(0);
@@ -137,9 +137,9 @@ fn a_table_is_not_copied_onto_itself() {
 
 #[test]
 fn what_cannot_be_is_refused_and_makes_nothing() {
-    let place = Place::with(TABLE);
+    let place = Place::with(&format!("{TABLE} CREATE TABLE orders(id);"));
     for (arguments, status, expected) in [
-        (&["tt", "--to", "sqlite:other.db"][..], 1, "did you mean t?"),
+        (&["order", "--to", "sqlite:other.db"][..], 1, "did you mean orders?"),
         (&["t", "--to", "other.db"], 2, "sqlite:other.db"),
         (&["t", "--to", "sqlite:none/other.db"], 1, "none/other.db"),
         (&["t", "--to", "sqlite:other.db", "--connections", "2"], 2, "one writer at a time"),

@@ -12,6 +12,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 
+use super::Plain;
 use crate::options::Format;
 use crate::output::Stream;
 use crate::write_options::WriteOptions;
@@ -31,6 +32,8 @@ impl NativeWriter {
         if format != Format::Parquet {
             return Ok(());
         }
+        // The converter panics at some types, none of which could be loaded again.
+        Plain::new(&format.to_string(), schema)?;
         ArrowSchemaConverter::new().convert(schema).map(|_| ()).map_err(|error| {
             Error::new(ErrorKind::Unsupported, format!("Parquet can't hold these columns: {error}"))
                 .with_source(error)

@@ -133,6 +133,14 @@ impl Values {
                 return serde_json::to_writer(out, values.value(row)).map_err(|error| error.to_string());
             }
             Cells::Json(values) => return embed(out, values.value(row)),
+            Cells::Binary(values) => {
+                append_json_bytes(out, values.value(row));
+                return Ok(());
+            }
+            Cells::FixedBinary(values) => {
+                append_json_bytes(out, values.value(row));
+                return Ok(());
+            }
             Cells::List(list, items) => {
                 let ends = list.value_offsets();
                 return append_list(out, items, ends[row] as usize..ends[row + 1] as usize);
@@ -146,7 +154,7 @@ impl Values {
         if is_bare {
             return self.append_text(row, out);
         }
-        // None of these texts holds what JSON would escape.
+        // What is left holds nothing that JSON would escape.
         out.push(b'"');
         self.append_text(row, out)?;
         out.push(b'"');
@@ -170,6 +178,13 @@ fn append_digits(out: &mut Vec<u8>, bytes: &[u8]) {
 fn append_hexadecimal(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(b"\\x");
     append_digits(out, bytes);
+}
+
+/// The same in JSON, where a backslash is written twice.
+fn append_json_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(b"\"\\\\x");
+    append_digits(out, bytes);
+    out.push(b'"');
 }
 
 fn append_uuid(out: &mut Vec<u8>, bytes: &[u8]) {
