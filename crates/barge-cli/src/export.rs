@@ -163,7 +163,7 @@ async fn write(
     // A signal that came when all was done changes nothing.
     ended.interrupted &= ended.written.is_none();
     if ended.interrupted {
-        complain("stopped: nothing of the file is left");
+        complain("stopped");
     }
     Ok(ended)
 }
@@ -245,6 +245,12 @@ impl Summary<'_> {
         self.export.file == Path::new("-")
     }
 
+    /// Whether what was written is gone where it isn't whole; what went to a pipe or a device can't be taken back.
+    fn is_taken_back(&self) -> bool {
+        !self.is_standard_output()
+            && std::fs::metadata(&self.export.file).map_or(true, |found| found.is_file())
+    }
+
     fn rate(&self) -> f64 {
         self.rows as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
@@ -270,7 +276,10 @@ impl Summary<'_> {
                 rows.push(row("written", grouped(written.rows), String::new()));
                 rows.push(row("bytes", grouped(written.bytes), kind));
             }
-            None => rows.push(row("rows read", grouped(self.rows), "nothing of the file is left".into())),
+            None => {
+                let left = if self.is_taken_back() { "nothing of the file is left" } else { "" };
+                rows.push(row("rows read", grouped(self.rows), left.into()));
+            }
         }
         let rate = format!("{} rows/s", grouped(self.rate() as u64));
         rows.push(row("time", format!("{:.2} s", self.elapsed.as_secs_f64()), rate));

@@ -1,4 +1,4 @@
-//! Examples and exit statuses, at the end of each command's help.
+//! Examples and exit statuses, at the end of each command's help; and what the options of a load mean for a copy.
 
 pub(super) const LOAD_EXAMPLES: &str = "\
 Examples:
@@ -57,3 +57,14 @@ Exit status:
   2    the command line is wrong
   3    the copy ran to its end, and some rows were rejected
   130  Ctrl-C or SIGTERM ended the copy: what was read is written and reported; a second one ends at once";
+
+pub(super) const COPY_TABLE_HELP: &str = "\
+The table to copy into; a dot parts schema and table, as in TABLE. Needed with --query [default: the name of TABLE]";
+
+pub(super) const COPY_KEY_HELP: &str = "\
+Key columns, separated by commas; may be repeated, and a column whose name has a comma goes in double quotes. A new \
+table gets this primary key. Upsert and update find rows by it [default: an existing table's primary key; for a new \
+table that of TABLE]";
+
+pub(super) const COPY_MODE_HELP: &str = "\
+What to do with rows and tables that are there [default: append]";

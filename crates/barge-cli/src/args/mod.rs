@@ -11,12 +11,13 @@ use barge_files::{CsvWriteOptions, Format, WriteOptions};
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use examples::{COPY_EXAMPLES, DESCRIBE_EXAMPLES, EXPORT_EXAMPLES, LOAD_EXAMPLES};
+use examples::{
+    COPY_EXAMPLES, COPY_KEY_HELP, COPY_MODE_HELP, COPY_TABLE_HELP, DESCRIBE_EXAMPLES, EXPORT_EXAMPLES,
+    LOAD_EXAMPLES,
+};
 pub(crate) use reading::Reading;
 pub(crate) use values::names;
 use values::{bytes, connections, delimiter, rows, seconds};
-
-const COPY_TABLE_HELP: &str = "The table to copy into; a dot parts schema and table, as in TABLE. Needed with --query [default: the name of TABLE]";
 
 /// Rows in one batch where nothing else is said. Measured: from 5,000 to 50,000 the speed is the same within a few percent.
 const BATCH_ROWS: usize = 10_000;
@@ -45,7 +46,9 @@ pub(crate) enum Command {
     /// Copy a table, or what a query gives, into a table of another database, in batches
     #[command(
         after_help = COPY_EXAMPLES,
-        mut_arg("table", |argument| argument.help(COPY_TABLE_HELP))
+        mut_arg("table", |argument| argument.help(COPY_TABLE_HELP)),
+        mut_arg("key", |argument| argument.help(COPY_KEY_HELP)),
+        mut_arg("mode", |argument| argument.help(COPY_MODE_HELP))
     )]
     Copy(Box<Copy>),
     /// List the tables and views of a database
