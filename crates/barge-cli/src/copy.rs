@@ -51,7 +51,7 @@ pub(crate) async fn run(copy: Copy) -> Result<Status, Stop> {
     });
     let is_computed = |column: &str| computed.contains(&column.to_lowercase());
     let stream = reading.start(is_computed, planner.lists()).await?;
-    let messages = reader::start_rows(reading.name.as_str().into(), stream, target.batch_rows);
+    let messages = reader::start_rows(reading.name.as_str().into(), stream, prepared.limits().rows);
     let progress = Arc::new(Progress::new(None));
     let subject = Subject::Rows { name: reading.name.clone(), from };
     let status = prepared.run(subject, planner, messages, progress).await?;

@@ -5,7 +5,7 @@ use barge_files::{CsvOptions, ReadOptions};
 use clap::Args;
 
 use super::values::{column_type, delimiter, names, quote, rows};
-use super::{FileFormat, Load};
+use super::{BatchLimits, FileFormat, Load};
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reading")]
@@ -46,7 +46,7 @@ pub(crate) struct Quote(pub(super) Option<u8>);
 
 impl Load {
     /// How files are to be read, but for the target's types.
-    pub(crate) fn read_options(&self) -> Result<ReadOptions, String> {
+    pub(crate) fn read_options(&self, limits: BatchLimits) -> Result<ReadOptions, String> {
         let reading = &self.reading;
         let columns = names(&reading.columns)?;
         let mut csv = CsvOptions {
@@ -63,8 +63,8 @@ impl Load {
         Ok(ReadOptions {
             format: reading.format.map(FileFormat::format),
             csv,
-            batch_rows: self.target.batch_rows,
-            batch_bytes: self.target.batch_bytes,
+            batch_rows: limits.rows,
+            batch_bytes: limits.bytes,
             sample_rows: reading.sample_rows,
             rejected_bytes_max: match &self.target.dead_letter {
                 // What can't be loaded again is not kept.

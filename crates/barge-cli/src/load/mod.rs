@@ -21,7 +21,7 @@ use barge::{Database, Error, ErrorKind, Result, WriterConfig};
 use barge_files::{ReadOptions, Source};
 use tokio::sync::mpsc::Receiver;
 
-use crate::args::{self, Load, Mode, Target};
+use crate::args::{self, BatchLimits, Load, Mode, Target};
 use crate::progress::{Progress, size_of};
 use crate::table::Named;
 use crate::url::Url;
@@ -38,14 +38,15 @@ const CHUNKS_BEHIND: usize = 2;
 
 /// Runs a load.
 pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
-    let options = load.read_options().map_err(|error| Stop::Usage(format!("--columns {error}")))?;
+    let mut prepared = Prepared::new(&load.target)?;
+    let options = load.read_options(prepared.limits());
+    let options = options.map_err(|error| Stop::Usage(format!("--columns {error}")))?;
     options.validate().map_err(|error| Stop::Usage(error.message().to_owned()))?;
-    let Load { files, target, .. } = load;
-    let mut prepared = Prepared::new(&target)?;
+    let (files, target) = (load.files, &load.target);
     if matches!(target.mode, Some(Mode::Create | Mode::Replace)) && target.table.is_none() {
         return Err(Stop::Usage("--mode create and replace need --table".into()));
     }
-    check_files(&files, &target, &options)?;
+    check_files(&files, target, &options)?;
     prepared.open_letters()?;
 
     let database = prepared.open().await?;
@@ -68,6 +69,7 @@ pub(crate) struct Prepared<'a> {
     url: Url,
     key: Vec<String>,
     connections: usize,
+    limits: BatchLimits,
     config: WriterConfig,
     letters: Option<Letters>,
     started: Instant,
@@ -91,9 +93,10 @@ impl<'a> Prepared<'a> {
             }
             _ => 1,
         };
-        let config = writer_config(target, connections);
+        let limits = target.batch_limits(url.batch_limits());
+        let config = writer_config(limits, connections);
         config.validate().map_err(|error| Stop::Usage(error.message().to_owned()))?;
-        Ok(Prepared { target, url, key, connections, config, letters: None, started: Instant::now() })
+        Ok(Prepared { target, url, key, connections, limits, config, letters: None, started: Instant::now() })
     }
 
     /// Opens the dead letter file. Before anything is read: an unwritable path shows at once.
@@ -105,6 +108,11 @@ impl<'a> Prepared<'a> {
     /// Opens the database to write to.
     pub(crate) async fn open(&self) -> Result<Database, Stop> {
         self.url.clone().open(self.connections).await
+    }
+
+    /// How large batches may become.
+    pub(crate) fn limits(&self) -> BatchLimits {
+        self.limits
     }
 
     /// The key's columns as the command line has them.
@@ -150,10 +158,10 @@ impl<'a> Prepared<'a> {
     }
 }
 
-fn writer_config(target: &Target, connections: usize) -> WriterConfig {
+fn writer_config(limits: BatchLimits, connections: usize) -> WriterConfig {
     let mut config = WriterConfig { unordered_flushes: connections, ..WriterConfig::default() };
-    config.limits.max_rows = target.batch_rows;
-    config.limits.max_bytes = target.batch_bytes;
+    config.limits.max_rows = limits.rows;
+    config.limits.max_bytes = limits.bytes;
     // The summary's own account is kept by the pipeline, which knows files and lines.
     config.max_reported = 1;
     config
