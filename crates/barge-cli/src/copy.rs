@@ -25,7 +25,7 @@ pub(crate) async fn run(copy: Copy) -> Result<Status, Stop> {
     prepared.open_letters()?;
     // The source first: where it isn't there, no database is made for its rows. Its first statement is run when the target
     // is open, which on SQLite makes sure that who reads a file does not keep others from writing it.
-    let reading = Reading::open(&from).await?;
+    let reading = Reading::open(&from, Some(prepared.url())).await?;
     let database = prepared.open().await?;
     let table = match (&target.table, reading.description()) {
         (Some(name), _) => {

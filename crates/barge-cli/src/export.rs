@@ -101,7 +101,7 @@ pub(crate) async fn run(export: Export) -> Result<Status, Stop> {
 
 /// Begins to read.
 async fn begin(export: &Export) -> Result<(Reading, RecordStream), Stop> {
-    let reading = Reading::open(&export.from).await?;
+    let reading = Reading::open(&export.from, None).await?;
     refuse_own_file(&reading, &export.file).await?;
     let stream = reading.start(|_| false, None).await?;
     Ok((reading, stream))

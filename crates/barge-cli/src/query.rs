@@ -34,8 +34,8 @@ impl Reading {
     ///
     /// # Errors
     /// `MissingTable`, with what may have been meant; what opening says.
-    pub(crate) async fn open(from: &Origin) -> Result<Self, Stop> {
-        let database = Url::parse(&from.url)?.open_to_look().await?;
+    pub(crate) async fn open(from: &Origin, written: Option<&Url>) -> Result<Self, Stop> {
+        let database = Url::parse(&from.url)?.open_to_look_beside(written).await?;
         let url = shown(&without_password(&from.url));
         if let Some(query) = &from.query {
             let (name, rows) = (format!("the query on {url}"), Rows::Query(query.clone()));

@@ -114,10 +114,19 @@ impl Url {
 
     /// Opens the database only to look into it: one that isn't there is not made.
     pub(crate) async fn open_to_look(self) -> Result<Database, Stop> {
+        self.open_to_look_beside(None).await
+    }
+
+    /// The same, where another database is written meanwhile, which may be this one.
+    pub(crate) async fn open_to_look_beside(self, written: Option<&Url>) -> Result<Database, Stop> {
         Ok(match self {
-            Url::Sqlite(url) => barge::open(&untouched(&url)).await?,
+            Url::Sqlite(url) => barge::open(&with_parameter(&url, "read_only=true")).await?,
+            // In one process, a file of DuckDB's is open for writing to everybody or to nobody.
             #[cfg(feature = "duckdb")]
-            Url::DuckDb(url) => barge::open(&untouched(&url)).await?,
+            Url::DuckDb(url) => match written {
+                Some(Url::DuckDb(_)) => barge::open(&with_parameter(&url, "create=false")).await?,
+                _ => barge::open(&with_parameter(&url, "read_only=true")).await?,
+            },
             Url::Postgres(options, _) => Database::new(options.open().await?),
         })
     }
@@ -148,14 +157,14 @@ fn scheme(url: &str) -> Option<&str> {
     (is_scheme && !scheme.contains('.')).then_some(scheme)
 }
 
-/// The URL with the parameter that leaves the file as it is, and makes none, unless it says itself what to do.
-fn untouched(url: &str) -> String {
+/// The URL with a parameter that has no file made, unless it says itself what to do.
+fn with_parameter(url: &str, parameter: &str) -> String {
     let (path, parameters) = url.split_once('?').unwrap_or((url, ""));
     let mut names = parameters.split('&').map(|parameter| parameter.split('=').next().unwrap_or_default());
     match (names.any(|name| ["create", "read_only"].contains(&name)), parameters) {
         (true, _) => url.to_owned(),
-        (false, "") => format!("{path}?read_only=true"),
-        (false, _) => format!("{url}&read_only=true"),
+        (false, "") => format!("{path}?{parameter}"),
+        (false, _) => format!("{url}&{parameter}"),
     }
 }
 
@@ -222,8 +231,11 @@ mod tests {
 
     #[test]
     fn looking_makes_no_file_unless_that_is_asked_for() {
-        assert_eq!(untouched("sqlite:a.db"), "sqlite:a.db?read_only=true");
-        assert_eq!(untouched("sqlite:a.db?readers=2"), "sqlite:a.db?readers=2&read_only=true");
-        assert_eq!(untouched("sqlite:a.db?create=true"), "sqlite:a.db?create=true");
+        assert_eq!(with_parameter("sqlite:a.db", "read_only=true"), "sqlite:a.db?read_only=true");
+        assert_eq!(
+            with_parameter("sqlite:a.db?readers=2", "read_only=true"),
+            "sqlite:a.db?readers=2&read_only=true"
+        );
+        assert_eq!(with_parameter("sqlite:a.db?create=true", "read_only=true"), "sqlite:a.db?create=true");
     }
 }

@@ -305,6 +305,16 @@ pub(crate) struct Output {
     pub(crate) progress_seconds: f64,
 }
 
+impl Target {
+    /// The limits of a batch: what is said, or else the database's own.
+    pub(crate) fn batch_limits(&self, own: BatchLimits) -> BatchLimits {
+        BatchLimits {
+            rows: self.batch_rows.unwrap_or(own.rows),
+            bytes: self.batch_bytes.unwrap_or(own.bytes),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -314,15 +324,5 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Arguments::command().debug_assert();
-    }
-}
-
-impl Target {
-    /// The limits of a batch: what is said, or else the database's own.
-    pub(crate) fn batch_limits(&self, own: BatchLimits) -> BatchLimits {
-        BatchLimits {
-            rows: self.batch_rows.unwrap_or(own.rows),
-            bytes: self.batch_bytes.unwrap_or(own.bytes),
-        }
     }
 }

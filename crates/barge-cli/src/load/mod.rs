@@ -110,6 +110,11 @@ impl<'a> Prepared<'a> {
         self.url.clone().open(self.connections).await
     }
 
+    /// The database to write to.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
     /// How large batches may become.
     pub(crate) fn limits(&self) -> BatchLimits {
         self.limits

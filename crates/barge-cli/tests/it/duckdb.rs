@@ -4,7 +4,8 @@ use barge::Database;
 use barge::arrow::array::RecordBatch;
 use barge::arrow::util::display::{ArrayFormatter, FormatOptions};
 
-use crate::{Place, Run};
+use crate::export::ALL_TYPES;
+use crate::{Place, Run, rows_of};
 
 /// The rows of a query, values joined by `|`, NULL as `∅`.
 fn rows(place: &Place, sql: &str) -> Vec<String> {
@@ -130,4 +131,45 @@ fn two_hundred_thousand_flights_load() {
     assert_eq!(load(&place, &file, &[]).ends(0).counts(), [200_000, 200_000, 0]);
     let found = rows(&place, "SELECT count(*), min(delay), max(delay), min(distance), max(distance) FROM t");
     assert_eq!(found, ["200000|-86|1444|30|4962"]);
+}
+
+#[test]
+fn every_type_goes_there_and_comes_back() {
+    let place = Place::with(ALL_TYPES);
+    let there = place.barge(&["copy", "sqlite:test.db", "t", "--to", "duckdb:test.duckdb", "--json"]).ends(0);
+    assert_eq!(there.counts(), [4, 4, 0]);
+    let back = place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "sqlite:back.db", "--json"]).ends(0);
+    assert_eq!(back.counts(), [4, 4, 0]);
+    let other = rusqlite::Connection::open(place.path("back.db")).unwrap();
+    let sql = "SELECT * FROM t ORDER BY id";
+    assert_eq!(rows_of(&other, sql), place.rows(sql));
+}
+
+#[test]
+fn a_table_goes_into_files_and_back() {
+    let place = Place::with(ALL_TYPES);
+    place.barge(&["copy", "sqlite:test.db", "t", "--to", "duckdb:test.duckdb"]).ends(0);
+    let found = rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)");
+    for file in ["t.parquet", "t.arrow", "t.csv", "t.jsonl.zst"] {
+        place.barge(&["export", "duckdb:test.duckdb", "t", "--to", file]).ends(0);
+        execute(&place, &["DELETE FROM t"]);
+        assert_eq!(load(&place, file, &[]).ends(0).counts(), [4, 4, 0], "{file}");
+        assert_eq!(rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)"), found, "{file}");
+    }
+}
+
+#[test]
+fn a_table_is_not_copied_onto_itself_nor_a_database_exported_over_itself() {
+    let place = Place::new();
+    place.write("a.csv", "id\n1\n");
+    load(&place, "a.csv", &[]).ends(0);
+    let run = place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:./test.duckdb"]).ends(2);
+    assert!(run.message().contains("onto itself"), "{run:?}");
+    let export =
+        ["export", "duckdb:test.duckdb", "t", "--to", "test.duckdb", "--format", "csv", "--overwrite"];
+    place.barge(&export).ends(2);
+    assert_eq!(rows(&place, "SELECT * FROM t"), ["1"]);
+    let arguments =
+        ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u", "--json"];
+    assert_eq!(place.barge(&arguments).ends(0).counts(), [1, 1, 0]);
 }
