@@ -2,9 +2,9 @@
 //!
 //! A store may end a transaction over a row (SQLite: `RAISE(ROLLBACK)`, `ON CONFLICT ROLLBACK`). Then the flush starts anew in
 //! another one, knowing more: first it goes row by row, so that the row is known, then that row is rejected unsent. Each start
-//! makes a row known, so there are at most as many as there are rows, and two. Where COMMIT finds a deferred foreign key
-//! broken, the flush starts anew once more, with such keys checked row by row; a row that breaks one is then tried again after the rest,
-//! as with any foreign key.
+//! makes a row known, so there are at most as many as there are rows, and two. Where COMMIT finds a deferred constraint
+//! broken, the flush starts anew once more, with such constraints checked row by row; a row that breaks a foreign key is then tried again
+//! after the rest, as with any.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +75,7 @@ struct Known {
     caution: Caution,
     /// Rows that end their transaction, by arrival.
     rows: BTreeMap<u32, Error>,
-    /// Whether deferred foreign keys are checked with every row.
+    /// Whether deferred constraints are checked with every row.
     immediate: bool,
 }
 
@@ -118,7 +118,7 @@ struct Ended {
 enum Stopped {
     Failed(Failed),
     Ended(Ended),
-    /// COMMIT found a deferred foreign key broken.
+    /// COMMIT found a deferred constraint broken.
     Refused,
 }
 
