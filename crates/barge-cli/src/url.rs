@@ -118,6 +118,7 @@ impl Url {
     }
 
     /// The same, where another database is written meanwhile, which may be this one.
+    #[cfg_attr(not(feature = "duckdb"), expect(unused_variables, reason = "only DuckDB minds"))]
     pub(crate) async fn open_to_look_beside(self, written: Option<&Url>) -> Result<Database, Stop> {
         Ok(match self {
             Url::Sqlite(url) => barge::open(&with_parameter(&url, "read_only=true")).await?,
