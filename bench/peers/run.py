@@ -108,6 +108,23 @@ def adbc_once(job):
     return adbc_ingest(dbapi.connect(job.url), job)
 
 
+# DuckDB, whose url is the file's path.
+
+
+@peer("duckdb-executemany", "duckdb")
+def duckdb_executemany(job):
+    import duckdb
+
+    batches = job.batches(job.tuples())
+    insert = f"INSERT INTO tasks ({', '.join(COLUMNS)}) VALUES ({', '.join('?' * len(COLUMNS))})"
+    with duckdb.connect(job.url) as connection, Stopwatch() as watch:
+        for batch in batches:
+            connection.begin()
+            connection.executemany(insert, batch)
+            connection.commit()
+    return watch.seconds
+
+
 # SQLite, whose url is the file's path. With `:memory:`, sqlalchemy-* make the table themselves.
 
 

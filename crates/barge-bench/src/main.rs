@@ -7,9 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails should stop where it fails")]
 
 mod commits;
+#[cfg(feature = "duckdb")]
+mod duckdb;
 mod load;
 mod measure;
 mod own_cost;
+mod peers;
 mod postgres;
 mod rows;
 mod sqlite;
@@ -56,6 +59,16 @@ enum Benchmark {
         #[arg(long)]
         url: Option<String>,
     },
+    /// DuckDB: the Appender, statements over Arrow tables and DuckDB's own reading of files.
+    #[cfg(feature = "duckdb")]
+    Duckdb {
+        /// Fewer rows.
+        #[arg(long)]
+        short: bool,
+        /// Only one part.
+        #[arg(long, value_parser = PossibleValuesParser::new(duckdb::PARTS))]
+        only: Option<String>,
+    },
     /// All of them.
     All,
 }
@@ -76,12 +89,16 @@ fn main() {
         Benchmark::Postgres { short, only, url } => {
             postgres::run(rounds, short, only.as_deref(), url.as_deref());
         }
+        #[cfg(feature = "duckdb")]
+        Benchmark::Duckdb { short, only } => duckdb::run(rounds, short, only.as_deref()),
         Benchmark::All => {
             own_cost::run(rounds);
             sqlite::run(rounds, false, None);
             commits::run(rounds);
             load::run(rounds);
             postgres::run(rounds, false, None, None);
+            #[cfg(feature = "duckdb")]
+            duckdb::run(rounds, false, None);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Rows in batches of 1,000, each committed: the typed Writer against the Python peers.
 
 use super::Bench;
-use super::peers::Job;
+use crate::peers::Job;
 use crate::load::write_csv;
 use crate::measure::Contest;
 

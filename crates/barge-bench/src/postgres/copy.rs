@@ -6,7 +6,7 @@ use barge::record::batch_of;
 use barge::{Operation, Record};
 
 use super::Bench;
-use super::peers::{Job, has_psql, psql, timed_in_psql};
+use crate::peers::{Job, has_psql, psql, timed_in_psql};
 use crate::load::write_csv;
 use crate::measure::{Contest, Run};
 use crate::rows::Task;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::Bench;
-use super::peers::{has_psql, psql};
+use crate::peers::{has_psql, psql};
 use crate::load::{program, write_csv};
 use crate::measure::{Contest, Run};
 

@@ -5,7 +5,6 @@ mod bad_rows;
 mod batches;
 mod copy;
 mod load;
-mod peers;
 mod server;
 mod tasks;
 
@@ -13,7 +12,7 @@ use barge::{Database, Writer};
 
 use crate::measure::Run;
 use crate::rows::{Task, tasks};
-use peers::Python;
+use crate::peers::Python;
 use server::Server;
 
 /// The parts by name, for `--only`.
