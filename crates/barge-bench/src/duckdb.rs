@@ -240,23 +240,25 @@ impl Bench {
             contest.add(format!("DuckDB's own reading of it, {ending}"), || {
                 let place = Place::new();
                 place.create().close().unwrap();
-                let started = Instant::now();
-                let connection = Connection::open(place.file()).unwrap();
-                connection.execute_batch(&sql).unwrap();
-                connection.close().unwrap();
-                Run { rows: self.rows, time: started.elapsed() }
+                let mut command = Command::new(std::env::current_exe().unwrap());
+                command.arg("duckdb-statement").arg(place.file()).arg(&sql);
+                self.timed(command, &place)
             });
             contest.hold(self.rounds).print(1);
             println!();
         }
     }
 
-    /// The program from its start to its end.
     fn loaded(&self, program: &Path, file: &Path) -> Run {
         let place = Place::new();
         place.create().close().unwrap();
         let mut command = Command::new(program);
         command.arg("load").arg(file).args(["--table", "tasks", "--quiet", "--to", &place.url()]);
+        self.timed(command, &place)
+    }
+
+    /// A program from its start to its end.
+    fn timed(&self, mut command: Command, place: &Place) -> Run {
         let started = Instant::now();
         let status = command.stdout(Stdio::null()).status().unwrap();
         let time = started.elapsed();
@@ -264,4 +266,11 @@ impl Bench {
         assert_eq!(place.count(), self.rows);
         Run { rows: self.rows, time }
     }
+}
+
+/// Runs a statement and leaves the file as a program would that ends in order.
+pub(crate) fn run_statement(file: &Path, sql: &str) {
+    let connection = Connection::open(file).unwrap();
+    connection.execute_batch(sql).unwrap();
+    connection.close().unwrap();
 }

@@ -17,6 +17,9 @@ mod postgres;
 mod rows;
 mod sqlite;
 
+#[cfg(feature = "duckdb")]
+use std::path::PathBuf;
+
 use clap::builder::PossibleValuesParser;
 use clap::{Parser, Subcommand};
 
@@ -69,6 +72,10 @@ enum Benchmark {
         #[arg(long, value_parser = PossibleValuesParser::new(duckdb::PARTS))]
         only: Option<String>,
     },
+    /// One statement over a file of DuckDB, as a process of its own.
+    #[cfg(feature = "duckdb")]
+    #[command(hide = true)]
+    DuckdbStatement { file: PathBuf, sql: String },
     /// All of them.
     All,
 }
@@ -91,6 +98,8 @@ fn main() {
         }
         #[cfg(feature = "duckdb")]
         Benchmark::Duckdb { short, only } => duckdb::run(rounds, short, only.as_deref()),
+        #[cfg(feature = "duckdb")]
+        Benchmark::DuckdbStatement { file, sql } => duckdb::run_statement(&file, &sql),
         Benchmark::All => {
             own_cost::run(rounds);
             sqlite::run(rounds, false, None);
