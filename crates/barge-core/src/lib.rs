@@ -2,6 +2,7 @@
 
 extern crate self as barge;
 
+pub mod cache;
 mod database;
 pub mod engine;
 mod error;
