@@ -239,8 +239,8 @@ impl Database {
         Ok(rows)
     }
 
-    /// The rows with these keys, in the keys' order; `None` where there is none. One statement, whatever the number of keys; a key that no row can
-    /// have finds nothing.
+    /// The rows with these keys, in the keys' order; `None` where there is none. One statement, unless the keys are more bytes than a store takes in
+    /// one. A key that no row can have finds nothing.
     ///
     /// # Errors
     /// `InvalidConfig` where the record has no key or the keys are of another type; `MissingTable`, `MissingColumn`.
@@ -252,7 +252,7 @@ impl Database {
     }
 
     /// The rows of each key by other columns, which need not be unique, in the keys' order: all orders of each user, or the newest of each.
-    /// One statement, as for [`get_all`](Database::get_all). [`LookUpBy`] says in which order a key's rows come, and how many.
+    /// One round trip, as for [`get_all`](Database::get_all). [`LookUpBy`] says in which order a key's rows come, and how many.
     ///
     /// ```
     /// # extern crate barge_core as barge;
