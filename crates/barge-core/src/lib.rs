@@ -2,6 +2,7 @@
 
 extern crate self as barge;
 
+pub mod cache;
 mod database;
 pub mod engine;
 mod error;
@@ -9,13 +10,13 @@ pub mod record;
 pub mod store;
 
 pub use barge_derive::{FromRow, Record, TextEnum};
-pub use database::{Database, Tx, Written};
+pub use database::{Database, LookUpBy, Tx, Written};
 pub use engine::batcher::{Answer, Batcher, BatcherBuilder, Requests};
 pub use engine::writer::{BatchReceipt, Receipt, Rejected, Report, Writer, WriterBuilder, WriterConfig};
 pub use engine::{FlushReason, Limits, Retry, Statistics, WhenFull};
 pub use error::{Error, ErrorKind, Result};
-pub use record::{FromRow, Key, Record, Table, TableName};
-pub use store::{Dialect, Operation, Outcome, Sql, Store, Transaction};
+pub use record::{FromRow, Key, Keys, Record, Table, TableName};
+pub use store::{Dialect, Direction, Operation, Outcome, Sql, Store, Transaction};
 
 /// What the derives' code names. Not for applications.
 #[doc(hidden)]

@@ -25,7 +25,7 @@
 //! Code map: `options` opens the instance; `pool` lends its connections; `store` and `transaction` carry calls there; `apply` writes steps with the
 //! statements of `plan`, `journal` remembers them; `rows` leaves out rows that fail, which `findings` finds by the queries of `image` over
 //! the table's `constraints`; `convert` takes values from type to type, `check` says which don't go; `read` makes record batches of
-//! results; `describe` reads the catalog. All `unsafe` is in `raw`.
+//! results, `look_up` finds rows by key; `describe` reads the catalog. All `unsafe` is in `raw`.
 
 mod apply;
 mod check;
@@ -39,6 +39,7 @@ mod error;
 mod findings;
 mod image;
 mod journal;
+mod look_up;
 mod options;
 mod plan;
 mod pool;

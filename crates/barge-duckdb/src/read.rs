@@ -5,15 +5,14 @@ use std::sync::Arc;
 use arrow::array::*;
 use arrow::compute::cast;
 use arrow::datatypes::*;
-use barge_core::record::quote;
-use barge_core::store::{Description, LookUp, ORDINAL, Query};
-use barge_core::{Error, ErrorKind, Result, TableName};
+use barge_core::store::{ORDINAL, Query};
+use barge_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
-use crate::plan::{exact, relation};
+use crate::plan::relation;
 use crate::raw::{Lent, Prepared, Rows};
-use crate::types::{DuckType, Kind};
+use crate::types::DuckType;
 
 /// The rows of a statement, read in order.
 pub(crate) struct Reader {
@@ -82,7 +81,8 @@ impl Connection {
         self.give(prepared, lent, query.schema.as_deref(), wanted)
     }
 
-    fn give(
+    /// Gives a statement's rows in batches, the first of which may be empty, as long as they are wanted.
+    pub(crate) fn give(
         &mut self,
         prepared: Prepared,
         lent: Option<Lent>,
@@ -134,95 +134,6 @@ impl Connection {
         Prepared::run_all(&self.handle, sql).map_err(|failure| self.error(failure))
     }
 
-    /// Reads the rows with the given keys.
-    pub(crate) fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
-        let mut batches = Vec::new();
-        self.each_found(look_up, &mut |batch| {
-            batches.push(batch);
-            true
-        })?;
-        let schema = batches.first().map_or_else(|| Arc::new(Schema::empty()), RecordBatch::schema);
-        Ok(arrow::compute::concat_batches(&schema, &batches)?)
-    }
-
-    /// Gives the rows with the given keys in batches, the first of which is empty.
-    pub(crate) fn each_found(
-        &mut self,
-        look_up: &LookUp,
-        wanted: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
-        let known = self.look_ups.contains_key(look_up.table.name());
-        let prepared = match self.prepare_look_up(look_up) {
-            // The table may have changed since it was described.
-            Err(_) if known => {
-                self.look_ups.remove(look_up.table.name());
-                self.prepare_look_up(look_up)
-            }
-            prepared => prepared,
-        };
-        let (prepared, lent, schema) = prepared?;
-        self.give(prepared, Some(lent), Some(&schema), wanted)
-    }
-
-    fn prepare_look_up(&mut self, look_up: &LookUp) -> Result<(Prepared, Lent, Schema)> {
-        let (sql, keys, schema) = self.look_up_query(look_up)?;
-        let keys = self.bind(keys)?;
-        let lent = self.handle.lend(&keys);
-        let prepared = Prepared::new(&self.handle, &sql).map_err(|failure| self.error(failure))?;
-        Ok((prepared, lent, schema))
-    }
-
-    /// A table that look-ups read, described once.
-    fn described(&mut self, name: &TableName) -> Result<Arc<Description>> {
-        if let Some(description) = self.look_ups.get(name) {
-            return Ok(Arc::clone(description));
-        }
-        let description = Arc::new(self.describe(name)?);
-        self.look_ups.insert(name.clone(), Arc::clone(&description));
-        Ok(description)
-    }
-
-    fn look_up_query(&mut self, look_up: &LookUp) -> Result<(String, RecordBatch, Schema)> {
-        let description = self.described(look_up.table.name())?;
-        let described = |name: &str| {
-            description.column(name).ok_or_else(|| {
-                Error::new(ErrorKind::MissingColumn, "the table has no such column")
-                    .with_table(description.name.to_string())
-                    .with_column(name)
-            })
-        };
-        let (mut types, mut keys, mut equal) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, field) in look_up.keys.schema_ref().fields().iter().enumerate() {
-            let column = described(field.name())?;
-            let own = DuckType::parse(&column.declared_type);
-            let to = own.field(&format!("c{index}"));
-            let array = fitting(look_up.keys.column(index), field, &to)?;
-            equal.push(format!("{} = b.c{index}", exact(&format!("t.{}", quote(&column.name)), &own)));
-            keys.push((to, array));
-            types.push(own);
-        }
-        let mut columns = String::new();
-        let mut wanted = vec![Field::new(ORDINAL, DataType::Int64, true)];
-        for column in look_up.table.columns() {
-            let found = described(column.name())?;
-            let name = quote(&found.name);
-            let cell = match DuckType::parse(&found.declared_type).kind {
-                Kind::Other => format!("CAST(t.{name} AS VARCHAR)"),
-                _ => format!("t.{name}"),
-            };
-            columns.push_str(&format!(", {cell} AS {}", quote(column.name())));
-            wanted.push((*column.field).clone().with_nullable(true));
-        }
-        let places: Vec<(usize, &DuckType)> = types.iter().enumerate().collect();
-        let sql = format!(
-            "SELECT b.{ORDINAL}{columns} FROM {} AS b JOIN {} AS t ON {}",
-            relation(self.handle.batch_relation(), &places),
-            description.name.quoted(),
-            equal.join(" AND ")
-        );
-        Ok((sql, with_ordinals(keys, look_up.keys.num_rows())?, Schema::new(wanted)))
-    }
-
     /// Numbers keys so that two have one number exactly where DuckDB takes them as equal.
     pub(crate) fn key_groups(&mut self, types: &[DuckType], keys: &RecordBatch) -> Result<Vec<u32>> {
         let schema = keys.schema();
@@ -243,17 +154,6 @@ impl Connection {
         let groups = self.integers(&sql, Some(&batch))?;
         Ok(groups.into_iter().flatten().map(|group| u32::try_from(group).unwrap_or(u32::MAX)).collect())
     }
-}
-
-/// Keys in a column's type; NULL, which finds nothing, for one that no row of the column can have.
-fn fitting(array: &ArrayRef, field: &Field, to: &Field) -> Result<ArrayRef> {
-    let converted = convert(array, field, to)?;
-    if converted.misfits.is_empty() {
-        return Ok(converted.array);
-    }
-    let mut misfits = vec![false; array.len()];
-    converted.misfits.iter().for_each(|(row, _)| misfits[*row] = true);
-    Ok(arrow::compute::nullif(&converted.array, &BooleanArray::from(misfits))?)
 }
 
 pub(crate) fn transaction_statement() -> Error {

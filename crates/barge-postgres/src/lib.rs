@@ -17,7 +17,7 @@
 //!
 //! Code map: `options` and `tls` say how a server is reached, `pool` and `connection` reach it; `store` and `transaction` carry calls there; `apply`
 //! and `rows` run steps with the text of `statements` over a `batch`; `fit` makes arrays the columns' own types, `encode` sends them,
-//! `decode` and `read` bring rows back; `describe` and `ddl` are the schema, `claim` the tokens of flushes.
+//! `decode` and `read` bring rows back, `look_up` by key; `describe` and `ddl` are the schema, `claim` the tokens of flushes.
 
 mod apply;
 mod batch;
@@ -30,6 +30,7 @@ mod describe;
 mod encode;
 mod error;
 mod fit;
+mod look_up;
 mod options;
 mod pool;
 mod read;

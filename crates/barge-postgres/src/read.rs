@@ -1,13 +1,11 @@
 //! Statements that read: their rows as record batches, as fast as they are asked for.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use barge_core::record::{TableName, quote};
-use barge_core::store::{Description, LookUp, ORDINAL, Query, RecordStream, Target};
+use arrow::datatypes::{Field, SchemaRef};
+use barge_core::store::{ORDINAL, Query, RecordStream, Target};
 use barge_core::{Error, ErrorKind, Result};
 use futures::{StreamExt, stream};
 use tokio_postgres::{Column, RowStream};
@@ -16,7 +14,7 @@ use crate::batch::{Batch, named_relation, relation};
 use crate::connection::Connection;
 use crate::decode::Decoder;
 use crate::error::error_of;
-use crate::types::{Kind, PgType};
+use crate::types::PgType;
 
 /// Rows in a batch of a stream.
 const BATCH_ROWS: usize = 4_096;
@@ -67,17 +65,38 @@ impl Reading {
         Ok(Reading { must_read: true, ..Reading::over(query)? })
     }
 
+    /// A look-up's statement, which gives the columns that are wanted.
+    pub(crate) fn look_up(sql: String, keys: Batch, wanted: SchemaRef) -> Self {
+        Reading { sql, batch: Some(keys), wanted: Some(wanted), columns_are_wanted: true, must_read: true }
+    }
+
     /// Runs it, and collects its rows.
     pub(crate) async fn collect(&self, connection: &Connection) -> Result<RecordBatch> {
-        let unanswered = connection.unanswered();
         let mut decoder = None;
-        let read = self.read_all(connection, &mut decoder).await;
+        self.collect_into(connection, &mut decoder).await?;
+        self.take(connection, &mut decoder).await
+    }
+
+    /// Runs statements that give the same columns, and collects their rows.
+    pub(crate) async fn collect_all(readings: &[Reading], connection: &Connection) -> Result<RecordBatch> {
+        let mut decoder = None;
+        for reading in readings {
+            reading.collect_into(connection, &mut decoder).await?;
+        }
+        match readings.last() {
+            Some(reading) => reading.take(connection, &mut decoder).await,
+            None => Err(Error::new(ErrorKind::Statement, "there is no statement to run")),
+        }
+    }
+
+    async fn collect_into(&self, connection: &Connection, decoder: &mut Option<Decoder>) -> Result<()> {
+        let unanswered = connection.unanswered();
+        let read = self.read_all(connection, decoder).await;
         // What the server refuses, it has answered.
         if read.as_ref().err().is_none_or(|error| error.code().is_some()) {
             unanswered.came();
         }
-        read?;
-        self.take(connection, &mut decoder).await
+        read
     }
 
     async fn read_all(&self, connection: &Connection, decoder: &mut Option<Decoder>) -> Result<()> {
@@ -143,10 +162,20 @@ impl Reading {
         connection: Connection,
         end: Option<&'static str>,
     ) -> Result<RecordStream> {
+        Reading::stream_all([self], connection, end).await
+    }
+
+    /// The same with statements one after another, which give the same columns.
+    pub(crate) async fn stream_all(
+        readings: impl Into<VecDeque<Reading>>,
+        connection: Connection,
+        end: Option<&'static str>,
+    ) -> Result<RecordStream> {
+        let readings = readings.into();
         let mut guard = Guard { connection: Some(connection), end };
-        let rows = match &guard.connection {
-            Some(connection) => self.start(connection).await,
-            None => return Err(crate::error::closed()),
+        let rows = match (&guard.connection, readings.front()) {
+            (Some(connection), Some(reading)) => reading.start(connection).await,
+            _ => return Err(crate::error::closed()),
         };
         let rows = match rows {
             Ok(rows) => rows,
@@ -155,7 +184,7 @@ impl Reading {
                 return Err(error);
             }
         };
-        let state = Some(Streaming { reading: self, guard, rows, decoder: None });
+        let state = Some(Streaming { readings, guard, rows, decoder: None });
         let parts = stream::unfold(state, async |state| {
             let mut state = state?;
             match state.part().await {
@@ -172,9 +201,10 @@ impl Reading {
     }
 }
 
-/// A statement whose rows are being read.
+/// Statements whose rows are being read.
 struct Streaming {
-    reading: Reading,
+    /// The one under way, and those after it.
+    readings: VecDeque<Reading>,
     guard: Guard,
     rows: Pin<Box<RowStream>>,
     decoder: Option<Decoder>,
@@ -183,10 +213,18 @@ struct Streaming {
 impl Streaming {
     /// A batch's worth of rows, and whether there may be more.
     async fn part(&mut self) -> Result<(RecordBatch, bool)> {
-        let more = self.reading.read(&mut self.rows, &mut self.decoder, BATCH_ROWS).await?;
-        match &self.guard.connection {
-            Some(connection) => Ok((self.reading.take(connection, &mut self.decoder).await?, more)),
-            None => Err(crate::error::closed()),
+        let Streaming { readings, guard, rows, decoder } = self;
+        let Some(connection) = &guard.connection else { return Err(crate::error::closed()) };
+        loop {
+            let Some(reading) = readings.front() else { return Err(crate::error::closed()) };
+            let more = reading.read(rows, decoder, BATCH_ROWS).await?;
+            if more || readings.len() == 1 {
+                return Ok((reading.take(connection, decoder).await?, more));
+            }
+            readings.pop_front();
+            if let Some(next) = readings.front() {
+                *rows = next.start(connection).await?;
+            }
         }
     }
 }
@@ -224,92 +262,6 @@ fn check_fits(batch: &RecordBatch, fields: &[&Field], types: &[PgType]) -> Resul
         }
     }
     Ok(())
-}
-
-/// The types of the tables that look-ups read, so that each is described once.
-#[derive(Default)]
-pub(crate) struct Lookups(Mutex<HashMap<TableName, Arc<Description>>>);
-
-impl Lookups {
-    /// A look-up's statement.
-    pub(crate) async fn reading(&self, connection: &Connection, look_up: &LookUp) -> Result<Reading> {
-        let name = look_up.table.name();
-        let known = self.lock().get(name).cloned();
-        let description = match known {
-            Some(description) => description,
-            None => {
-                let description = Arc::new(connection.describe(name).await?);
-                self.lock().insert(name.clone(), Arc::clone(&description));
-                description
-            }
-        };
-        reading(&description, look_up)
-    }
-
-    /// Forgets what is known of a table.
-    pub(crate) fn forget(&self, name: &TableName) {
-        self.lock().remove(name);
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, Arc<Description>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn reading(description: &Description, look_up: &LookUp) -> Result<Reading> {
-    let described = |name: &str| {
-        description.column(name).ok_or_else(|| {
-            Error::new(ErrorKind::MissingColumn, "the table has no such column")
-                .with_table(description.name.to_string())
-                .with_column(name)
-        })
-    };
-    let keys = look_up.keys.schema();
-    let mut types = Vec::with_capacity(keys.fields().len());
-    let mut equal = Vec::with_capacity(keys.fields().len());
-    for (index, field) in keys.fields().iter().enumerate() {
-        let column = described(field.name())?;
-        types.push(PgType::of(column));
-        equal.push(format!("t.{} = b.c{index}", quote(&column.name)));
-    }
-    let mut columns = Vec::with_capacity(look_up.table.columns().len());
-    let mut wanted = vec![Field::new(ORDINAL, DataType::Int64, true)];
-    for column in look_up.table.columns() {
-        let found = described(column.name())?;
-        columns.push(format!(
-            ", t.{}{} AS {}",
-            quote(&found.name),
-            read_cast(&PgType::of(found)),
-            quote(column.name())
-        ));
-        wanted.push((*column.field).clone().with_nullable(true));
-    }
-    let sql = format!(
-        "SELECT b.{ORDINAL}{} FROM {} AS b JOIN {} AS t ON {}",
-        columns.concat(),
-        relation(&types, 1),
-        description.name.quoted(),
-        equal.join(" AND ")
-    );
-    let fields = keys.fields().iter().map(|field| &**field);
-    let batch = Batch::new(&look_up.keys, fields.zip(types))?;
-    Ok(Reading {
-        sql,
-        batch: Some(batch),
-        wanted: Some(Arc::new(Schema::new(wanted))),
-        columns_are_wanted: true,
-        must_read: true,
-    })
-}
-
-/// How a column of a type that the driver doesn't know by heart is read.
-fn read_cast(pg_type: &PgType) -> &'static str {
-    match &pg_type.kind {
-        Kind::Enum | Kind::Other => "::text",
-        Kind::Text if pg_type.sql != "text" => "::text",
-        Kind::Array(item) if matches!(item.kind, Kind::Enum | Kind::Other) => "::text[]",
-        _ => "",
-    }
 }
 
 /// Keys in the types of their columns.

@@ -17,9 +17,10 @@ use crate::claim::FLUSHES;
 use crate::connection::{Call, Connection, answered, pipeline};
 use crate::ddl::create_table_sql;
 use crate::error::{error_of, leaves_commit_unknown};
+use crate::look_up::Lookups;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
-use crate::read::{Lookups, Reading, keys_of};
+use crate::read::{Reading, keys_of};
 use crate::statements::Rows;
 use crate::transaction::{PostgresTransaction, of_step};
 
@@ -66,8 +67,13 @@ impl PostgresStore {
     /// A look-up whose table may have changed since it was described.
     async fn try_look_up(&self, look_up: &LookUp) -> Result<RecordStream> {
         let connection = self.pool.get().await?;
-        let reading = self.lookups.reading(&connection, look_up).await?;
-        reading.stream(connection, None).await
+        let readings = self.lookups.readings(&connection, look_up).await?;
+        if readings.len() == 1 {
+            return Reading::stream_all(readings, connection, None).await;
+        }
+        // Several statements see the database at one moment only so.
+        connection.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        Reading::stream_all(readings, connection, Some("COMMIT")).await
     }
 }
 

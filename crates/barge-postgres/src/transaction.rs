@@ -16,7 +16,8 @@ use crate::apply::{Prepared, Way, copy_in, is_plain};
 use crate::batch::Batch;
 use crate::connection::{Connection, pipeline};
 use crate::error::{READ_ONLY, ended, error_of, leaves_commit_unknown};
-use crate::read::{Lookups, Reading, keys_of};
+use crate::look_up::Lookups;
+use crate::read::{Reading, keys_of};
 use crate::statements::{Rows, Source};
 use crate::types::PgType;
 
@@ -302,8 +303,8 @@ impl Transaction for PostgresTransaction {
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
         self.whole(async |transaction| {
             let lookups = Arc::clone(&transaction.lookups);
-            let reading = lookups.reading(&transaction.connection, look_up).await?;
-            reading.collect(&transaction.connection).await
+            let readings = lookups.readings(&transaction.connection, look_up).await?;
+            Reading::collect_all(&readings, &transaction.connection).await
         })
         .await
     }

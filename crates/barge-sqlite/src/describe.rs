@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::affinity::Affinity;
 use crate::claim::FLUSHES;
 use crate::connection::Connection;
-use crate::statement::column_metadata;
+use crate::statement::{ColumnMetadata, column_metadata};
 
 /// SQLite's own collation, under which equal keys have equal bytes.
 const BINARY: &str = "BINARY";
@@ -149,7 +149,7 @@ impl Connection {
         let columns = columns.into_iter().map(|(mut column, _)| {
             // SAFETY: the connection is open.
             let metadata = unsafe { column_metadata(self.raw(), schema, table, &column.name) };
-            if let Some((collation, _)) = metadata
+            if let Some(ColumnMetadata { collation, .. }) = metadata
                 && !collation.eq_ignore_ascii_case(BINARY)
             {
                 column.equality = KeyEquality::Database;

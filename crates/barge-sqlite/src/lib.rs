@@ -19,7 +19,7 @@
 //! ```
 //!
 //! Code map: `options` opens connections; `thread` runs them; `store` and `transaction` carry calls there; `apply` and `rows` run steps with the statements of
-//! `plan`; `batch` is the virtual table; `read` makes arrays of results; `check` finds what SQLite would change;
+//! `plan`; `batch` is the virtual table; `read` makes arrays of results; `look_up` finds rows by key; `check` finds what SQLite would change;
 //! `describe` reads the schema. `unsafe` is in `batch::module`, `statement`, and single calls on an open connection.
 
 mod affinity;
@@ -33,6 +33,7 @@ mod describe;
 mod error;
 mod failure;
 mod keys;
+mod look_up;
 mod options;
 mod plan;
 mod read;

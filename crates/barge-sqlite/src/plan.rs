@@ -121,7 +121,7 @@ impl Plan {
                     column.name(),
                 )
             };
-            metadata.is_some_and(|(_, autoincrement)| autoincrement)
+            metadata.is_some_and(|metadata| metadata.autoincrement)
         });
         let cascades = description.referenced_by.iter().any(|reference| {
             reference.on_delete != barge_core::store::Action::Refuse

@@ -13,12 +13,12 @@ use std::sync::Arc;
 
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
-use barge_core::store::{LookUp, ORDINAL, Query};
+use barge_core::store::Query;
 use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
 
 use crate::affinity::Affinity;
-use crate::connection::{Connection, bind, bind_keys};
+use crate::connection::{Connection, bind};
 use crate::describe::read_as;
 use crate::statement::{Failure, Statement};
 
@@ -63,7 +63,7 @@ impl Reader {
     }
 
     /// A reader for columns of known types.
-    fn of_fields(fields: impl Iterator<Item = FieldRef>, rows: usize) -> Result<Self> {
+    pub(crate) fn of_fields(fields: impl Iterator<Item = FieldRef>, rows: usize) -> Result<Self> {
         let mut columns = fields.map(ColumnReader::new).collect::<Result<Vec<_>>>()?;
         columns.iter_mut().for_each(|column| column.reserve(rows));
         Ok(Reader { columns, schema: None, rows_before: 0, rows: 0, bytes: 0 })
@@ -118,86 +118,6 @@ impl Reader {
 }
 
 impl Connection {
-    /// Reads rows by key.
-    pub(crate) fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
-        let mut found = Err(Error::new(ErrorKind::Statement, "a look-up gave no rows at all"));
-        self.look_up_in_parts(look_up, usize::MAX, &mut |part| {
-            found = Ok(part);
-            true
-        })?;
-        found
-    }
-
-    /// Reads rows by key and gives them in parts of some rows, the first of which may be empty, as long as they are wanted.
-    pub(crate) fn look_up_in_parts(
-        &mut self,
-        look_up: &LookUp,
-        rows_max: usize,
-        wanted: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
-        let named = |error: Error| match error.table() {
-            None => error.with_table(look_up.table.name().to_string()),
-            Some(_) => error,
-        };
-        self.look_up_rows(look_up, rows_max, wanted).map_err(named)
-    }
-
-    fn look_up_rows(
-        &mut self,
-        look_up: &LookUp,
-        rows_max: usize,
-        wanted: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
-        let (table, keys) = (&look_up.table, &look_up.keys);
-        let batch = self.batch_table(keys.num_columns())?;
-        let mut sql = String::with_capacity(64 + 24 * table.columns().len());
-        sql.push_str("SELECT b._ordinal");
-        for column in table.columns() {
-            sql.push_str(", t.");
-            sql.push_str(&barge_core::record::quote(column.name()));
-        }
-        sql.push_str(" FROM ");
-        sql.push_str(&batch);
-        sql.push_str("(?1) AS b CROSS JOIN ");
-        sql.push_str(&table.name().quoted());
-        sql.push_str(" AS t ON ");
-        for (index, field) in keys.schema_ref().fields().iter().enumerate() {
-            let and = if index == 0 { "" } else { " AND " };
-            sql.push_str(&format!("{and}t.{} = b.c{index}", barge_core::record::quote(field.name())));
-        }
-        let statement = self.statement(&sql)?;
-        let batch = bind_keys(keys, |index| self.key_affinity(look_up, index))?;
-        let ordinal = Arc::new(Field::new(ORDINAL, arrow::datatypes::DataType::Int64, false));
-        let fields =
-            table.columns().iter().map(|column| Arc::new((*column.field).clone().with_nullable(true)));
-        let rows = keys.num_rows().min(rows_max);
-        let mut reader = Reader::of_fields(std::iter::once(ordinal).chain(fields), rows)?;
-        let mut run = statement.run_over(&batch);
-        let mut first = true;
-        loop {
-            let more = reader.read(&mut run, rows_max, |failure| self.error(failure))?;
-            if (first || !reader.is_empty()) && !wanted(reader.take()?) || !more {
-                return Ok(());
-            }
-            first = false;
-        }
-    }
-
-    /// The affinity of a look-up's key column: asked only where a key's form depends on it.
-    fn key_affinity(&self, look_up: &LookUp, index: usize) -> Affinity {
-        let field = look_up.keys.schema_ref().field(index);
-        if !field.data_type().is_floating() {
-            return Affinity::Blob;
-        }
-        let name = look_up.table.name();
-        let declared = self.inner.query_row(
-            "SELECT type FROM pragma_table_xinfo(?1, ?2) WHERE name = ?3 COLLATE NOCASE",
-            (name.name(), name.schema(), field.name()),
-            |row| row.get::<_, String>(0),
-        );
-        declared.map_or(Affinity::Blob, |declared| Affinity::of(&declared))
-    }
-
     /// Runs a statement, over a batch where there is one, and collects its rows.
     pub(crate) fn over(&mut self, query: &Query) -> Result<RecordBatch> {
         let sql = self.over_batch(&query.sql, query.batch.as_ref())?;

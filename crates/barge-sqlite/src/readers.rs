@@ -21,6 +21,8 @@ use crate::thread::{Ended, Worker, closed};
 
 /// Rows in a part of a look-up: enough to be worth handing over, few enough that the caller works on some while others are read.
 pub(crate) const LOOK_UP_ROWS: usize = 256;
+/// Parts of a look-up read ahead of who takes them.
+const PARTS_AHEAD: usize = 16;
 /// Batches read ahead of who takes them.
 const BATCHES_AHEAD: usize = 2;
 /// How many of SQLite's own instructions go by between two looks at whether the query was given up.
@@ -134,7 +136,7 @@ impl Lease {
     /// Streams the rows with some keys.
     pub(crate) fn look_up(self, look_up: LookUp) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let Some(worker) = self.worker() else { return Err(closed()) };
-        worker.parts(move |connection, give| {
+        worker.parts(PARTS_AHEAD, move |connection, give| {
             let read = connection.look_up_in_parts(&look_up, LOOK_UP_ROWS, give);
             drop(self);
             read

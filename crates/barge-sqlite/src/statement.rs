@@ -390,8 +390,17 @@ pub(crate) unsafe fn text_of(text: *const c_char) -> Option<String> {
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
 }
 
-/// What SQLite knows of a column beside the pragmas: its collation, and whether the table draws keys that never repeat
-/// (AUTOINCREMENT). `None` for views.
+/// What SQLite knows of a column without reading anything.
+pub(crate) struct ColumnMetadata {
+    /// The type as it was declared; empty without one.
+    pub(crate) declared: String,
+    pub(crate) collation: String,
+    pub(crate) not_null: bool,
+    /// Whether the table draws keys that never repeat.
+    pub(crate) autoincrement: bool,
+}
+
+/// What SQLite knows of a column. `None` for views.
 ///
 /// # Safety
 /// `db` must be an open connection of this thread.
@@ -400,7 +409,7 @@ pub(crate) unsafe fn column_metadata(
     schema: &str,
     table: &str,
     column: &str,
-) -> Option<(String, bool)> {
+) -> Option<ColumnMetadata> {
     let (schema, table, column) =
         (CString::new(schema).ok()?, CString::new(table).ok()?, CString::new(column).ok()?);
     let (mut declared, mut collation) = (ptr::null(), ptr::null());
@@ -418,6 +427,11 @@ pub(crate) unsafe fn column_metadata(
             &raw mut key,
             &raw mut autoincrement,
         );
-        (code == ffi::SQLITE_OK).then(|| (text_of(collation).unwrap_or_default(), autoincrement != 0))
+        (code == ffi::SQLITE_OK).then(|| ColumnMetadata {
+            declared: text_of(declared).unwrap_or_default(),
+            collation: text_of(collation).unwrap_or_default(),
+            not_null: not_null != 0,
+            autoincrement: autoincrement != 0,
+        })
     }
 }

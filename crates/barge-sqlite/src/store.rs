@@ -222,7 +222,8 @@ impl Store for SqliteStore {
             Some(readers) => readers.take().await?.look_up(look_up)?,
             None => {
                 let permit = self.gate().await?;
-                self.writer.parts(move |connection, give| {
+                // The thread also writes, so it can't wait for who reads: whatever is found, is found at once.
+                self.writer.parts(Semaphore::MAX_PERMITS, move |connection, give| {
                     let read = connection.look_up_in_parts(&look_up, LOOK_UP_ROWS, give);
                     drop(permit);
                     read

@@ -4,6 +4,7 @@ mod connections;
 mod describes;
 mod flushes;
 mod lending;
+mod look_ups;
 mod plans;
 mod support;
 mod types;

@@ -89,18 +89,19 @@ impl Worker {
         answer.map_err(|Gone| gone(&self.stopped))
     }
 
-    /// Has the thread give parts one after another, which can be worked on while it goes on. What it gives them to says false
-    /// once the stream was dropped.
+    /// Has the thread give parts one after another, which can be worked on while it goes on, until so many wait to be taken. What it gives them
+    /// to says false once the stream was dropped.
     pub(crate) fn parts<T: Send + 'static>(
         &self,
+        ahead_max: usize,
         command: impl FnOnce(&mut Connection, &mut dyn FnMut(T) -> bool) -> Result<()> + Send + 'static,
     ) -> Result<BoxStream<'static, Result<T>>> {
-        let (parts, received) = tokio::sync::mpsc::unbounded_channel();
+        let (parts, received) = tokio::sync::mpsc::channel(ahead_max);
         self.send(move |connection| {
-            let mut give = |part| parts.send(Part::Next(part)).is_ok();
+            let mut give = |part| parts.blocking_send(Part::Next(part)).is_ok();
             let ended = command(connection, &mut give);
             // Nobody may be waiting any more.
-            let _ = parts.send(Part::End(ended));
+            let _ = parts.blocking_send(Part::End(ended));
         })?;
         let stopped = Arc::clone(&self.stopped);
         let parts = futures::stream::unfold(Some((received, stopped)), |state| async move {

@@ -16,7 +16,9 @@ use barge_core::{
     Dialect, Error, ErrorKind, Operation, Outcome, Result, Store, Table, TableName, Transaction,
 };
 use barge_testkit::conformance::{Constraints, Feature, Harness, Support};
-use barge_testkit::conformance::{constraints, failures, look_ups, outcomes, schema, transactions, types};
+use barge_testkit::conformance::{
+    constraints, failures, look_ups, ordered, outcomes, schema, transactions, types,
+};
 use barge_testkit::{MemoryStore, MemoryTable};
 use futures::future::LocalBoxFuture;
 
@@ -40,6 +42,9 @@ enum Flaw {
     NeverCloses,
     DescribesEverythingAsNullable,
     OverwritesWithInsertIfAbsent,
+    IgnoresTheOrder,
+    IgnoresTheLimit,
+    LimitsAllKeysTogether,
 }
 
 type Promise = for<'a> fn(&'a dyn Harness) -> LocalBoxFuture<'a, ()>;
@@ -66,6 +71,10 @@ fn each_flaw_breaks_its_promise() {
         ForgetsClaims: transactions::a_token_is_claimed_once,
         ForgetsClaims: transactions::an_earlier_token_counts_as_claimed,
         MixesUpOrdinals: look_ups::missing_keys_find_nothing,
+        IgnoresTheOrder: ordered::the_rows_of_a_key_come_in_order,
+        IgnoresTheOrder: ordered::random_look_ups_are_as_in_memory,
+        IgnoresTheLimit: ordered::a_limit_counts_the_rows_of_each_key,
+        LimitsAllKeysTogether: ordered::a_limit_counts_the_rows_of_each_key,
         MixesUpDrawnKeys: constraints::drawn_keys_go_to_their_rows,
         TrimsText: types::text_is_equal,
         TurnsNullsIntoEmptyText: types::text_is_equal,
@@ -168,8 +177,18 @@ impl Store for Flawed {
         self.store.query(query).await
     }
 
-    async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
+    async fn look_up(&self, mut look_up: LookUp) -> Result<RecordStream> {
+        let limit = look_up.limit;
+        match self.flaw {
+            Flaw::IgnoresTheOrder => look_up.order.clear(),
+            Flaw::IgnoresTheLimit => look_up.limit = None,
+            _ => {}
+        }
         let found = self.store.look_up(look_up).await?;
+        if let (Flaw::LimitsAllKeysTogether, Some(limit)) = (self.flaw, limit) {
+            let found = found.into_batch().await?;
+            return Ok(found.slice(0, found.num_rows().min(limit as usize)).into());
+        }
         if self.flaw != Flaw::MixesUpOrdinals {
             return Ok(found);
         }

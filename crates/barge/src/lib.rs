@@ -5,7 +5,8 @@
 //!
 //! ```
 //! use barge::record::batch_of;
-//! use barge::{FromRow, Outcome, Record};
+//! use barge::Direction::Descending;
+//! use barge::{FromRow, LookUpBy, Outcome, Record};
 //! use chrono::{DateTime, Utc};
 //!
 //! #[derive(Record, FromRow)]
@@ -62,6 +63,11 @@
 //! assert_eq!(found[0].as_ref().map(|task| task.status.as_str()), Some("COMPLETED"));
 //! assert!(found[1].is_none());
 //!
+//! // By other columns: all rows of each key, or so many in an order. Large results stream: `look_up`.
+//! let newest = LookUpBy::from("status").order_by("created_at", Descending).limit(10);
+//! let found: Vec<Vec<Task>> = db.get_by(newest, &["PENDING", "COMPLETED", "LOST"]).await?;
+//! assert_eq!(found.iter().map(Vec::len).collect::<Vec<_>>(), [10, 1, 0]);
+//!
 //! // Several operations in one transaction, your own SQL over a batch among them. Dropping it rolls back.
 //! let done: Vec<TaskDone> = (100..200).map(|id| TaskDone { id, status: "COMPLETED" }).collect();
 //! let batch = batch_of(&done)?;
@@ -77,6 +83,7 @@
 //! # Where to go from here
 //! - [`open`] a database, then [`Database::writer`] for rows that come one by one, [`Database::insert_all`] and its like for
 //!   rows at hand, [`Database::begin`] for several operations in one transaction.
+//! - [`Database::get_all`] and [`Database::get_by`] read rows by key and by other columns; [`LookUpBy`] says in which order and how many of each key.
 //! - [`Writer`] says when rows are flushed, what happens to a row that fails, and what closing and dropping do.
 //! - [`Statistics`] are the numbers of a writer; the same go to the [`metrics`](https://docs.rs/metrics) facade.
 //! - [`Batcher`] gathers requests of any kind, not only rows.

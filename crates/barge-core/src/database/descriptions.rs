@@ -42,17 +42,24 @@ impl Descriptions {
         table: &Table,
         operation: Operation,
     ) -> Result<Arc<Target>> {
-        let known = self.lock().get(table.name()).cloned();
-        let target = match known {
-            // The table may have changed since it was described.
-            Some(known) => Target::new(table, operation, known).ok(),
-            None => None,
-        };
-        let target = match target {
-            Some(target) => target,
-            None => Target::new(table, operation, self.ask(asked, table.name()).await?)?,
-        };
-        Ok(Arc::new(target))
+        let target = self
+            .hold(asked, table.name(), |description| Target::new(table, operation, Arc::clone(description)));
+        target.await.map(Arc::new)
+    }
+
+    /// Holds something against a table's description. Where what is remembered doesn't fit, the table may have changed since: it is
+    /// described anew.
+    pub(crate) async fn hold<T>(
+        &self,
+        asked: &mut Asked<'_>,
+        table: &TableName,
+        against: impl Fn(&Arc<Description>) -> Result<T>,
+    ) -> Result<T> {
+        let known = self.lock().get(table).cloned();
+        if let Some(Ok(held)) = known.as_ref().map(&against) {
+            return Ok(held);
+        }
+        against(&self.ask(asked, table).await?)
     }
 
     /// Has a table described, and remembers it.

@@ -1,4 +1,4 @@
-//! Look-ups by key: which keys to ask for, and where the rows go.
+//! Look-ups: which keys to ask for, and where the rows go.
 
 use std::sync::Arc;
 
@@ -6,8 +6,10 @@ use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Arra
 use arrow::compute::take_record_batch;
 use arrow::datatypes::Int64Type;
 
+use super::by::{HeldBy, LookUpBy};
+use super::descriptions::{Asked, Descriptions};
 use crate::engine::writer::keys::number_rows;
-use crate::record::key_batch;
+use crate::record::{Keys, key_batch, keys_as};
 use crate::store::LookUp;
 use crate::{Error, ErrorKind, FromRow, Key, Record, Result, Table};
 
@@ -19,28 +21,32 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
+    /// By the record's key.
     pub(super) fn new<R: Record + FromRow, K: Key>(keys: &[K]) -> Result<Self> {
         let table = R::table();
         if table.key().is_empty() {
             return Err(Error::new(ErrorKind::InvalidConfig, "a look-up by key needs a record with a key")
                 .with_table(table.name().to_string()));
         }
-        let keys = key_batch(table, keys)?;
-        let (places, distinct) = number_rows(keys.columns())?;
-        let mut firsts = vec![None; distinct];
-        for (row, &place) in places.iter().enumerate() {
-            firsts[place as usize].get_or_insert(row as u32);
-        }
-        let keys = if distinct == places.len() {
-            keys
-        } else {
-            take_record_batch(&keys, &firsts.into_iter().flatten().collect::<UInt32Array>())?
-        };
-        Ok(Wanted { look_up: LookUp { table: Arc::new(columns_of::<R>(table)?), keys }, places })
+        let (keys, places) = distinct(key_batch(table, keys)?)?;
+        Ok(Wanted { look_up: LookUp::new(Arc::new(columns_of::<R>(table)?), keys), places })
+    }
+
+    /// By other columns.
+    pub(super) async fn by<R: Record + FromRow, K: Key>(
+        descriptions: &Descriptions,
+        asked: &mut Asked<'_>,
+        by: &LookUpBy,
+        keys: &[K],
+    ) -> Result<Self> {
+        let table = columns_of::<R>(R::table())?;
+        let held = held(descriptions, asked, &table, by).await?;
+        let (keys, places) = distinct(keys_as(table.name(), &held.fields, keys)?)?;
+        Ok(Wanted { look_up: held.look_up(Arc::new(table), keys), places })
     }
 
     /// Where the rows go as they come.
-    pub(super) fn rows<R>(&self) -> Rows<R> {
+    pub(super) fn rows<R, P: Place<R>>(&self) -> Rows<P> {
         let distinct = self.look_up.keys.num_rows();
         let repeated = (distinct < self.places.len()).then(|| {
             let mut asked = vec![Vec::new(); distinct];
@@ -49,24 +55,82 @@ impl Wanted {
             }
             asked
         });
-        Rows { repeated, found: self.places.iter().map(|_| None).collect() }
+        Rows { repeated, found: self.places.iter().map(|_| P::default()).collect() }
+    }
+}
+
+/// A look-up of keys that may repeat, each of which has its own rows.
+pub(super) async fn look_up(
+    descriptions: &Descriptions,
+    asked: &mut Asked<'_>,
+    table: &Table,
+    by: &LookUpBy,
+    keys: impl Keys,
+) -> Result<LookUp> {
+    let held = held(descriptions, asked, table, by).await?;
+    let keys = keys.into_batch(table.name(), &held.fields)?;
+    Ok(held.look_up(Arc::new(table.clone()), keys))
+}
+
+async fn held(
+    descriptions: &Descriptions,
+    asked: &mut Asked<'_>,
+    table: &Table,
+    by: &LookUpBy,
+) -> Result<HeldBy> {
+    descriptions.hold(asked, table.name(), |description| by.held(table, description)).await
+}
+
+/// Each key once, and for each key given its place among these.
+fn distinct(keys: RecordBatch) -> Result<(RecordBatch, Vec<u32>)> {
+    let (places, distinct) = number_rows(keys.columns())?;
+    if distinct == places.len() {
+        return Ok((keys, places));
+    }
+    let mut firsts = vec![None; distinct];
+    for (row, &place) in places.iter().enumerate() {
+        firsts[place as usize].get_or_insert(row as u32);
+    }
+    let firsts = firsts.into_iter().flatten().collect::<UInt32Array>();
+    Ok((take_record_batch(&keys, &firsts)?, places))
+}
+
+/// What a key finds.
+pub(super) trait Place<R>: Default {
+    fn put(&mut self, row: R);
+}
+
+/// The first row.
+impl<R> Place<R> for Option<R> {
+    fn put(&mut self, row: R) {
+        self.get_or_insert(row);
+    }
+}
+
+/// All rows, as they come.
+impl<R> Place<R> for Vec<R> {
+    fn put(&mut self, row: R) {
+        self.push(row);
     }
 }
 
 /// The rows of a look-up, each in the place of its key.
-pub(super) struct Rows<R> {
+pub(super) struct Rows<P> {
     /// For each key looked up, the places that asked for it; `None` where each was asked for once, in this order.
     repeated: Option<Vec<Vec<u32>>>,
-    pub(super) found: Vec<Option<R>>,
+    pub(super) found: Vec<P>,
 }
 
-impl<R: FromRow> Rows<R> {
-    /// Takes rows that were found. Where a key has several, the first counts.
-    pub(super) fn take(&mut self, part: &RecordBatch) -> Result<()> {
+impl<P> Rows<P> {
+    /// Takes rows that were found.
+    pub(super) fn take<R: FromRow>(&mut self, part: &RecordBatch) -> Result<()>
+    where
+        P: Place<R>,
+    {
         let ordinals = ordinals(part)?;
         let Some(asked) = &self.repeated else {
             for (row, ordinal) in R::from_batch(part)?.into_iter().zip(ordinals.values()) {
-                self.found[*ordinal as usize].get_or_insert(row);
+                self.found[*ordinal as usize].put(row);
             }
             return Ok(());
         };
@@ -77,7 +141,7 @@ impl<R: FromRow> Rows<R> {
         let (rows, places): (Vec<u32>, Vec<u32>) = pairs.unzip();
         let rows = R::from_batch(&take_record_batch(part, &UInt32Array::from(rows))?)?;
         for (row, place) in rows.into_iter().zip(places) {
-            self.found[place as usize].get_or_insert(row);
+            self.found[place as usize].put(row);
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! A database as an application holds it: [`Database`], and transactions of several operations, [`Tx`].
 
+mod by;
 mod descriptions;
 mod look_up;
 mod transaction;
@@ -19,12 +20,13 @@ use crate::store::{
     CommitError, CommitObserver, Description, Observers, Operation, Outcome, Query, RecordStream, Sql, Store,
     Target,
 };
+pub use by::LookUpBy;
 pub(crate) use descriptions::Asked;
 use descriptions::Descriptions;
-use look_up::Wanted;
+use look_up::{Place, Wanted};
 pub use transaction::Tx;
 
-use crate::{Error, FromRow, Key, Record, Result, Table, TableName};
+use crate::{Error, FromRow, Key, Keys, Record, Result, Table, TableName};
 
 /// A database: a store, and what Barge remembers of it. Cheap to clone and share.
 ///
@@ -237,7 +239,8 @@ impl Database {
         Ok(rows)
     }
 
-    /// The rows with these keys, in the keys' order; `None` where there is none. One statement.
+    /// The rows with these keys, in the keys' order; `None` where there is none. One statement, unless the keys are more bytes than a store takes in
+    /// one. A key that no row can have finds nothing.
     ///
     /// # Errors
     /// `InvalidConfig` where the record has no key or the keys are of another type; `MissingTable`, `MissingColumn`.
@@ -245,13 +248,95 @@ impl Database {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted = Wanted::new::<R, K>(keys)?;
+        self.find::<R, _>(&Wanted::new::<R, K>(keys)?).await
+    }
+
+    /// The rows of each key by other columns, which need not be unique, in the keys' order: all orders of each user, or the newest of each.
+    /// One round trip, as for [`get_all`](Database::get_all). [`LookUpBy`] says in which order a key's rows come, and how many.
+    ///
+    /// ```
+    /// # extern crate barge_core as barge;
+    /// use barge_core::Direction::Descending;
+    /// use barge_core::{Database, FromRow, LookUpBy, Record, Result};
+    ///
+    /// #[derive(Record, FromRow)]
+    /// #[record(table = "orders")]
+    /// struct Order {
+    ///     #[record(key)]
+    ///     id: i64,
+    ///     user_id: i64,
+    ///     status: String,
+    /// }
+    ///
+    /// # async fn orders(db: &Database) -> Result<()> {
+    /// let of_users: Vec<Vec<Order>> = db.get_by("user_id", &[1, 2, 3]).await?;
+    ///
+    /// let newest = LookUpBy::columns(["user_id", "status"]).order_by("created_at", Descending).limit(10);
+    /// let open = db.get_by::<Order, _>(newest, &[(1, "open"), (2, "open")]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `MissingColumn`, naming the table's columns, before anything is looked up; `InvalidConfig` where the keys are of another type or a
+    /// column has no order; `Unsupported` where the store can't order by it (decimals on SQLite); `MissingTable`.
+    pub async fn get_by<R: Record + FromRow, K: Key>(
+        &self,
+        by: impl Into<LookUpBy>,
+        keys: &[K],
+    ) -> Result<Vec<Vec<R>>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let core = &self.core;
+        let wanted = Wanted::by::<R, K>(&core.descriptions, &mut core.ask(), &by.into(), keys).await?;
+        self.find::<R, _>(&wanted).await
+    }
+
+    async fn find<R: FromRow, P: Place<R>>(&self, wanted: &Wanted) -> Result<Vec<P>> {
         let mut found = self.core.store.look_up(wanted.look_up.clone()).await?;
-        let mut rows = wanted.rows();
+        let mut rows = wanted.rows::<R, P>();
         while let Some(part) = found.next().await? {
             rows.take(&part)?;
         }
         Ok(rows.found)
+    }
+
+    /// The rows of each key as a stream of record batches, for results that are large: the store reads as fast as the stream is polled, so that
+    /// memory stays flat whatever the number of rows. The first column, `_ordinal`, is the place of the row's key among the keys; the
+    /// table's columns follow. Keys come in any order, the rows of each as `by` says. All rows are of one moment.
+    ///
+    /// A database in memory (SQLite) gathers the result first. Until the stream ends it holds one of the store's connections: drop it where the rest is not
+    /// wanted.
+    ///
+    /// ```
+    /// # extern crate barge_core as barge;
+    /// # use barge_core::{Database, FromRow, Record, Result};
+    /// # #[derive(Record, FromRow)]
+    /// # #[record(table = "orders")]
+    /// # struct Order { #[record(key)] id: i64, user_id: i64 }
+    /// # async fn orders(db: &Database, users: &[i64]) -> Result<()> {
+    /// let mut found = db.look_up(Order::table(), "user_id", users).await?;
+    /// while let Some(batch) = found.next().await? {
+    ///     for order in Order::from_batch(&batch)? {
+    ///         println!("{} {}", order.user_id, order.id);
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`get_by`](Database::get_by).
+    pub async fn look_up(
+        &self,
+        table: &Table,
+        by: impl Into<LookUpBy>,
+        keys: impl Keys,
+    ) -> Result<RecordStream> {
+        let core = &self.core;
+        let look_up = look_up::look_up(&core.descriptions, &mut core.ask(), table, &by.into(), keys).await?;
+        core.store.look_up(look_up).await
     }
 
     /// Adds all rows, or none. One transaction.

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use super::descriptions::{Asked, Descriptions};
-use super::look_up::Wanted;
-use super::{Core, Written};
+use super::look_up::{Place, Wanted, look_up};
+use super::{Core, LookUpBy, Written};
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
 use crate::engine::writer::plan::{Part, group, runs, same_table};
 use crate::store::{Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction};
-use crate::{Error, ErrorKind, FromRow, Key, Record, Result, TableName};
+use crate::{Error, ErrorKind, FromRow, Key, Keys, Record, Result, Table, TableName};
 
 /// A transaction of several operations.
 ///
@@ -140,11 +140,51 @@ impl Tx {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let wanted = Wanted::new::<R, K>(keys)?;
+        self.find::<R, _>(&Wanted::new::<R, K>(keys)?).await
+    }
+
+    /// The rows of each key by other columns, in the keys' order, as this transaction sees them.
+    ///
+    /// # Errors
+    /// As [`Database::get_by`](crate::Database::get_by).
+    pub async fn get_by<R: Record + FromRow, K: Key>(
+        &mut self,
+        by: impl Into<LookUpBy>,
+        keys: &[K],
+    ) -> Result<Vec<Vec<R>>> {
+        self.check()?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let descriptions = self.own.as_ref().unwrap_or(&self.core.descriptions);
+        let mut asked = Asked::Transaction(&mut *self.transaction);
+        let wanted = Wanted::by::<R, K>(descriptions, &mut asked, &by.into(), keys).await?;
+        self.find::<R, _>(&wanted).await
+    }
+
+    async fn find<R: FromRow, P: Place<R>>(&mut self, wanted: &Wanted) -> Result<Vec<P>> {
         let found = self.transaction.look_up(&wanted.look_up).await;
-        let mut rows = wanted.rows();
+        let mut rows = wanted.rows::<R, P>();
         rows.take(&self.remember(found)?)?;
         Ok(rows.found)
+    }
+
+    /// The rows of each key as one record batch, as this transaction sees them: what [`Database::look_up`](crate::Database::look_up) streams.
+    ///
+    /// # Errors
+    /// As [`Database::get_by`](crate::Database::get_by).
+    pub async fn look_up(
+        &mut self,
+        table: &Table,
+        by: impl Into<LookUpBy>,
+        keys: impl Keys,
+    ) -> Result<RecordBatch> {
+        self.check()?;
+        let descriptions = self.own.as_ref().unwrap_or(&self.core.descriptions);
+        let mut asked = Asked::Transaction(&mut *self.transaction);
+        let look_up = look_up(descriptions, &mut asked, table, &by.into(), keys).await?;
+        let found = self.transaction.look_up(&look_up).await;
+        self.remember(found)
     }
 
     /// Runs your own statement over a batch, which the text calls `{batch}`: its columns, and `_ordinal`, the row's place

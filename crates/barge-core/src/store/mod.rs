@@ -14,6 +14,7 @@
 
 mod check;
 mod description;
+mod look_up;
 mod observer;
 mod target;
 
@@ -30,6 +31,7 @@ pub use check::check_values;
 pub use description::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
 };
+pub use look_up::{Direction, LookUp, OrderBy};
 pub use observer::{Change, CommitObserver, CommitOutcome};
 pub(crate) use observer::{Fence, Observers};
 pub use target::Target;
@@ -214,15 +216,6 @@ impl Query {
     pub fn new(sql: impl Into<String>) -> Self {
         Query { sql: sql.into(), batch: None, schema: None }
     }
-}
-
-/// A look-up of rows by key columns.
-#[derive(Clone, Debug)]
-pub struct LookUp {
-    /// The table and the columns wanted.
-    pub table: Arc<Table>,
-    /// The keys: columns of the table, by name. No two rows are equal.
-    pub keys: RecordBatch,
 }
 
 /// A stream of record batches, read as fast as it is polled and no faster. Dropping it ends the query.
@@ -460,8 +453,12 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// `Statement` where the text is wrong or writes.
     async fn query(&self, query: Query) -> Result<RecordStream>;
 
-    /// Reads the rows with the given keys by one statement, outside any transaction, streaming them in any order. The first column is
-    /// [`ORDINAL`], the key's place (`Int64`); the table's columns follow with the types the table says.
+    /// Reads the rows with the given keys, outside any transaction and all of one moment, streaming them: keys in any order, the rows of
+    /// each as [`LookUp::order`] says. The first column is [`ORDINAL`], the key's place (`Int64`); the table's columns follow with the
+    /// types the table says. A reader that is slow holds the store back, so that few rows are in memory.
+    ///
+    /// # Errors
+    /// `Unsupported` where rows can't be ordered by a column as asked; then nothing was read.
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream>;
 
     /// Ends connections and waits until they're gone. Later calls fail with `Closed`.
@@ -508,7 +505,7 @@ pub trait Transaction: Send {
     /// Numbers keys over no other connection; as [`Store::key_groups`].
     async fn key_groups(&mut self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>>;
 
-    /// Reads rows by key inside the transaction; as [`Store::look_up`].
+    /// Reads rows by key inside the transaction; as [`Store::look_up`], with all rows at once.
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch>;
 
     /// Claims a token; false where a committed transaction claimed it before. Must be the first call.

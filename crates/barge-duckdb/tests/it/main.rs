@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
+extern crate barge_core as barge;
+
 mod conflicts;
 mod files;
 mod foreign_keys;

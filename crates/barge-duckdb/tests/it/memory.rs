@@ -1,11 +1,12 @@
-//! Batches are let go: the process doesn't grow over thousands of flushes.
+//! Batches are let go: the process doesn't grow over thousands of flushes, nor with the rows of a look-up.
 
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use barge_core::Store;
+use barge_core::Direction::Ascending;
 use barge_core::store::{Operation, Query};
+use barge_core::{Database, FromRow, LookUpBy, Record, Store};
 use barge_duckdb::DuckDbStore;
 
 use super::{execute, step};
@@ -60,4 +61,56 @@ async fn thousands_of_batches_leave_nothing_behind() {
     }
     let grown = resident().saturating_sub(before);
     assert!(grown < GROWTH_MAX, "the process grew by {} MiB over 2,000 batches", grown >> 20);
+}
+
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "events")]
+struct Event {
+    #[record(key)]
+    id: i64,
+    name: String,
+}
+
+/// A million keys: what is in memory at a time doesn't grow with the rows, though DuckDB keeps what it may, and a reader that takes nothing
+/// holds it back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_keys_stream_in_flat_memory() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!(
+        "duckdb:{}?set.memory_limit=200MB&set.threads=2",
+        directory.path().join("a.duckdb").display()
+    );
+    let store = DuckDbStore::open(&url).await.unwrap();
+    execute(
+        &store,
+        &[
+            "CREATE TABLE events(id BIGINT, placed BIGINT, name VARCHAR)",
+            "INSERT INTO events SELECT i, hash(i) % 1000, lpad(hash(i)::VARCHAR, 500, 'x') FROM range(1000000) AS r(i)",
+            "CHECKPOINT",
+        ],
+    )
+    .await;
+    let db = Database::new(store);
+    let ids: Vec<i64> = (0..1_000_000).collect();
+    let all = LookUpBy::from("id");
+    let mut before = 0;
+    for by in [all.clone(), all.clone(), all.order_by("placed", Ascending).limit(3)] {
+        let mut found = db.look_up(Event::table(), by, &ids).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        let (mut rows, mut most) = (0, resident());
+        while let Some(part) = found.next().await.unwrap() {
+            rows += part.num_rows();
+            most = most.max(resident());
+        }
+        assert_eq!(rows, 1_000_000);
+        // The first round fills what DuckDB may keep. The rows are some 500 MB.
+        let grown = most.saturating_sub(before);
+        assert!(before == 0 || grown < 128 << 20, "{} MiB", grown >> 20);
+        before = before.max(resident());
+    }
+    let found = db.get_all::<Event, _>(&ids[..]).await.unwrap();
+    assert!(found.into_iter().zip(ids).all(|(event, id)| event.is_some_and(|event| event.id == id)));
 }

@@ -119,7 +119,7 @@ async fn enums_and_wide_integers_are_keys() {
     let keys = RecordBatch::try_from_iter([("k", keys)]).unwrap();
     let column = Column::new(arrow::datatypes::Field::new("n", DataType::Int64, true));
     let table = Arc::new(Table::new("wide", vec![column]).unwrap());
-    let found = store.look_up(LookUp { table, keys }).await.unwrap().into_batch().await.unwrap();
+    let found = store.look_up(LookUp::new(table, keys)).await.unwrap().into_batch().await.unwrap();
     assert_eq!(found.num_rows(), 1);
 }
 

@@ -11,6 +11,7 @@ mod connections;
 mod contention;
 mod exactly_once;
 mod given_up;
+mod look_ups;
 mod pooled;
 mod search;
 mod support;

@@ -123,8 +123,7 @@ async fn found(fresh: &Fresh, table: &str, keys: &[&str]) -> Vec<Option<String>>
         vec![Column { field: text("k"), role: Role::Key }, Column { field: text("v"), role: Role::Plain }];
     let rows: Vec<[Option<&str>; 1]> = keys.iter().map(|key| [Some(*key)]).collect();
     let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
-    let look_up =
-        LookUp { table: Arc::new(Table::new(table, columns).unwrap()), keys: batch(&[("k", Utf8)], &rows) };
+    let look_up = LookUp::new(Arc::new(Table::new(table, columns).unwrap()), batch(&[("k", Utf8)], &rows));
     let mut transaction = fresh.db.store().begin().await.unwrap();
     let inside = transaction.look_up(&look_up).await.unwrap();
     transaction.rollback().await.unwrap();

@@ -129,5 +129,5 @@ pub(super) fn field(name: &str, data_type: DataType) -> Field {
 pub(super) fn look_up(table: &str, fields: Vec<Field>, keys: RecordBatch) -> LookUp {
     let names: Vec<String> = keys.schema_ref().fields().iter().map(|field| field.name().clone()).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    LookUp { table: Arc::new(Table::of_schema(table, &Schema::new(fields), &names).unwrap()), keys }
+    LookUp::new(Arc::new(Table::of_schema(table, &Schema::new(fields), &names).unwrap()), keys)
 }

@@ -185,7 +185,7 @@ impl Fixture {
     pub(super) fn look_up(&self, keys: &[Vec<Value>]) -> LookUp {
         let columns: Vec<Column> =
             self.table.key().into_iter().map(|index| self.table.columns()[index].clone()).collect();
-        LookUp { table: self.table.clone(), keys: batch(&columns, keys) }
+        LookUp::new(self.table.clone(), batch(&columns, keys))
     }
 
     /// Asserts that the table holds exactly these rows, among those with the keys 1 to 20 or the rows' own.

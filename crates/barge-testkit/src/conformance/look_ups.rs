@@ -97,7 +97,7 @@ pub async fn columns_come_as_the_record_says(harness: &dyn Harness) {
     let ages = people.seen_as([nullable("age", Int64)]);
     let keys = people.look_up(&rows![[1]]).keys;
     let batch =
-        people.store.look_up(LookUp { table: ages.table, keys }).await.unwrap().into_batch().await.unwrap();
+        people.store.look_up(LookUp::new(ages.table, keys)).await.unwrap().into_batch().await.unwrap();
     assert_eq!(found(&batch), [(0, vec![Value::from(5)])]);
 }
 

@@ -17,6 +17,7 @@ pub mod constraints;
 pub mod failures;
 pub(crate) mod fixture;
 pub mod look_ups;
+pub mod ordered;
 pub mod outcomes;
 pub mod schema;
 pub mod sql;

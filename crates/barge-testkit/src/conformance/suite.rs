@@ -93,6 +93,17 @@ macro_rules! conformance_suite {
                 a_transaction_finds_its_own_rows
                 look_ups_beside_a_writer_see_whole_transactions
             }
+            ordered {
+                the_rows_of_a_key_come_in_order
+                a_limit_counts_the_rows_of_each_key
+                odd_keys_in_order
+                many_keys_in_order
+                a_transaction_orders_its_own_rows
+                ties_are_broken_by_the_key
+                columns_that_cannot_be_are_refused
+                keys_that_no_row_can_have_find_nothing
+                random_look_ups_are_as_in_memory
+            }
             sql {
                 sql_runs_or_is_refused
                 a_query_streams_its_rows
@@ -160,6 +171,7 @@ mod tests {
             include_str!("constraints.rs"),
             include_str!("transactions.rs"),
             include_str!("look_ups.rs"),
+            include_str!("ordered.rs"),
             include_str!("sql.rs"),
             include_str!("schema.rs"),
             include_str!("types.rs"),

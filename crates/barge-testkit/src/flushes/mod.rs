@@ -172,7 +172,7 @@ async fn rows_of(store: &dyn Store, tables: &Tables, place: usize) -> Vec<Vec<Va
     let (table, _) = &tables.definitions[place];
     let columns: Vec<_> = table.key().into_iter().map(|index| table.columns()[index].clone()).collect();
     let keys = fixture::batch(&columns, &tables.keys(place));
-    let found = store.look_up(LookUp { table: Arc::clone(table), keys }).await.unwrap();
+    let found = store.look_up(LookUp::new(Arc::clone(table), keys)).await.unwrap();
     let mut rows: Vec<Vec<Value>> =
         fixture::found(&found.into_batch().await.unwrap()).into_iter().map(|(_, row)| row).collect();
     rows.sort();

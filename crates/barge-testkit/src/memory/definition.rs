@@ -1,12 +1,13 @@
 //! What a table in memory is made of: columns, keys, constraints, triggers.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::sync::Arc;
 
 use arrow::datatypes::DataType;
 use barge_core::record::{Column, Role};
 use barge_core::store::{
-    Action, DescribedColumn, Description, ForeignKey, KeyEquality, TableKind, UniqueKey,
+    Action, DescribedColumn, Description, Direction, ForeignKey, KeyEquality, OrderBy, TableKind, UniqueKey,
 };
 use barge_core::{Error, ErrorKind, Result, Table, TableName};
 use serde_json::{Value as Json, json};
@@ -200,6 +201,22 @@ impl MemoryTable {
         let primary = primary.map(|key| (format!("{}_pkey", self.name.name()), key));
         primary
             .chain(self.unique.iter().map(|key| (format!("{}_{}_key", self.name.name(), key.join("_")), key)))
+    }
+
+    /// The columns of an order, by their places.
+    pub(super) fn order(&self, order: &[OrderBy]) -> Result<Vec<(usize, Direction)>> {
+        let names: Vec<&str> = order.iter().map(|by| by.column.as_str()).collect();
+        Ok(self.places(&names)?.into_iter().zip(order.iter().map(|by| by.direction)).collect())
+    }
+
+    /// Which of two rows comes first in an order. NULL is greater than every value.
+    pub(super) fn compare(&self, order: &[(usize, Direction)], one: &[Value], other: &[Value]) -> Ordering {
+        let columns = order.iter().map(|&(place, direction)| {
+            let key = |row: &[Value]| (row[place].is_null(), self.columns[place].key_value(&row[place]));
+            let ascending = key(one).cmp(&key(other));
+            if direction == Direction::Descending { ascending.reverse() } else { ascending }
+        });
+        columns.fold(Ordering::Equal, Ordering::then)
     }
 
     /// The places of columns by name, as [`Description::column`] compares names.

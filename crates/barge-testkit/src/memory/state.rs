@@ -117,6 +117,8 @@ impl State {
         let key = definition.places(&names)?;
         let names: Vec<&str> = look_up.table.columns().iter().map(|column| column.name()).collect();
         let wanted = definition.places(&names)?;
+        let order = definition.order(&look_up.order)?;
+        let limit = look_up.limit.map_or(usize::MAX, |limit| limit as usize);
         let index = data.index_on(&key);
         let mut ordinals = Vec::new();
         let mut found: Vec<&Row> = Vec::new();
@@ -127,10 +129,12 @@ impl State {
                 .iter()
                 .map(|array| Value::read(array, ordinal))
                 .collect::<Result<_>>()?;
-            for id in data.find(index, &values) {
-                ordinals.push(ordinal as i64);
-                found.extend(data.rows.get(&id));
-            }
+            let ids = data.find(index, &values);
+            let mut rows: Vec<&Row> = ids.iter().filter_map(|id| data.rows.get(id)).collect();
+            rows.sort_by(|one, other| definition.compare(&order, one, other));
+            rows.truncate(limit);
+            ordinals.extend(rows.iter().map(|_| ordinal as i64));
+            found.extend(rows);
         }
         let mut fields: Vec<FieldRef> = vec![Arc::new(Field::new(ORDINAL, DataType::Int64, false))];
         let mut arrays: Vec<ArrayRef> = vec![Arc::new(Int64Array::from(ordinals))];

@@ -1,0 +1,125 @@
+//! Look-ups: what the server reads for them, how much is in memory at a time, keys beyond one statement.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use barge_core::Direction::{Ascending, Descending};
+use barge_core::{FromRow, LookUpBy, Record, Table};
+
+use super::support::Fresh;
+
+const CREATE: &str =
+    "CREATE TABLE events(id bigint PRIMARY KEY, user_id bigint NOT NULL, at bigint, name text NOT NULL)";
+
+/// Rows of a number of users, who take turns.
+fn fill(rows: usize, users: usize) -> String {
+    format!(
+        "INSERT INTO events SELECT n, n % {users}, (n * 7919::bigint) % 100003, lpad(n::text, 200, 'x') FROM generate_series(0, {}) AS n",
+        rows - 1
+    )
+}
+
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "events")]
+struct Event {
+    #[record(key)]
+    id: i64,
+    user_id: i64,
+    name: String,
+}
+
+/// How many rows of the table a look-up read: by an index, and from end to end.
+async fn cost(fresh: &Fresh, by: &LookUpBy, users: &[i64]) -> (usize, i64, i64) {
+    const SQL: &str = "SELECT idx_tup_fetch, seq_tup_read FROM pg_stat_xact_user_tables JOIN {batch} AS b ON relname = b.name";
+    let name: ArrayRef = Arc::new(StringArray::from(vec!["events"]));
+    let names = RecordBatch::try_from_iter([("name", name)]).unwrap();
+    let mut tx = fresh.db.begin().await.unwrap();
+    let found = tx.look_up(Event::table(), by, users).await.unwrap();
+    let read = tx.over(&names, SQL).await.unwrap();
+    let number = |index: usize| read.column(index).as_primitive::<Int64Type>().value(0);
+    (found.num_rows(), number(0), number(1))
+}
+
+/// With an index, ten rows of each of five hundred users cost about ten rows each; without one, the table is read once and not once a key.
+#[tokio::test]
+async fn a_limit_reads_little_more_than_it_gives() {
+    let newest = LookUpBy::from("user_id").order_by("at", Descending).limit(10);
+    let users: Vec<i64> = (0..500).rev().collect();
+    let plain = Fresh::with(&[CREATE, &fill(200_000, 500)]).await;
+    let (rows, _, scanned) = cost(&plain, &newest, &users).await;
+    assert_eq!(rows, 5_000);
+    // What parallel workers read is not counted here.
+    assert!(scanned <= 200_000, "{scanned} rows");
+    let index = "CREATE INDEX ON events(user_id, at)";
+    let indexed = Fresh::with(&[CREATE, index, &fill(200_000, 500), "ANALYZE events"]).await;
+    let (rows, searched, scanned) = cost(&indexed, &newest, &users).await;
+    assert_eq!(rows, 5_000);
+    // Of rows that tie in the index's columns the sort reads some more: the first 32 of each key at least.
+    assert!(searched <= 500 * 40 && scanned == 0, "{searched} by the index, {scanned} from end to end");
+}
+
+/// A million keys: what is in memory at a time doesn't grow with them, and a reader that takes nothing holds the server back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_million_keys_stream_in_flat_memory() {
+    let fresh = Fresh::with(&[CREATE, &fill(1_000_000, 1_000_000), "ANALYZE events"]).await;
+    let ids: Vec<i64> = (0..1_000_000).collect();
+    let all = LookUpBy::from("id");
+    for by in [all.clone(), all.order_by("at", Ascending).limit(3)] {
+        let before = resident();
+        let mut found = fresh.db.look_up(Event::table(), by, &ids).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (mut rows, mut grown) = (0, resident().saturating_sub(before));
+        while let Some(part) = found.next().await.unwrap() {
+            rows += part.num_rows();
+            grown = grown.max(resident().saturating_sub(before));
+        }
+        assert_eq!(rows, 1_000_000);
+        // The rows are some 230 MB; the keys, and what is sent of them, 20 MB each.
+        assert!(grown < 96 << 20, "{} MiB", grown >> 20);
+    }
+    let mut backwards = ids;
+    backwards.reverse();
+    let found = fresh.db.get_all::<Event, _>(&backwards).await.unwrap();
+    let found: Vec<i64> = found.into_iter().map(|event| event.unwrap().id).collect();
+    assert_eq!(found, backwards);
+}
+
+/// Keys that are too many bytes for one statement are looked up by several, and each finds its rows at its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_beyond_one_statement_are_found() {
+    const KEYS: usize = 100;
+    let key = |n: usize| format!("{n}{}", "k".repeat(1 << 20));
+    let fresh = Fresh::with(&["CREATE TABLE long(id bigint, key text, primary key (id))"]).await;
+    let fields = vec![Field::new("id", DataType::Int64, false), Field::new("key", DataType::Utf8, true)];
+    let table = Table::of_schema("long", &Schema::new(fields.clone()), &["id"]).unwrap();
+    for part in 0..4 {
+        let numbers = (0..KEYS).filter(|n| n % 4 == part);
+        let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(numbers.clone().map(|n| n as i64)));
+        let keys: ArrayRef = Arc::new(StringArray::from_iter_values(numbers.map(key)));
+        let rows = RecordBatch::try_new(Arc::new(Schema::new(fields.clone())), vec![ids, keys]).unwrap();
+        let writer = fresh.db.writer().start();
+        writer.add_batch(&Arc::new(table.clone()), barge_core::Operation::Insert, &rows).await.unwrap();
+        writer.close().await.unwrap().into_result().unwrap();
+    }
+    let keys: Vec<String> = (0..KEYS).rev().map(key).collect();
+    let ids = Table::of_schema("long", &Schema::new(fields[..1].to_vec()), &["id"]).unwrap();
+    for by in [LookUpBy::from("key"), LookUpBy::from("key").order_by("id", Descending).limit(2)] {
+        let found = fresh.db.look_up(&ids, &by, &keys).await.unwrap().into_batch().await.unwrap();
+        let mut tx = fresh.db.begin().await.unwrap();
+        let inside = tx.look_up(&ids, &by, &keys).await.unwrap();
+        for found in [found, inside] {
+            assert_eq!(found.num_rows(), KEYS);
+            let column = |index: usize| found.column(index).as_primitive::<Int64Type>().values();
+            let places = column(0).iter().zip(column(1));
+            assert!(places.into_iter().all(|(ordinal, id)| ordinal + id == KEYS as i64 - 1));
+        }
+    }
+}
+
+/// The process's resident memory, in bytes.
+fn resident() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
