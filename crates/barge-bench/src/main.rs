@@ -10,6 +10,7 @@ mod commits;
 #[cfg(feature = "duckdb")]
 mod duckdb;
 mod load;
+mod loader;
 mod measure;
 mod own_cost;
 mod peers;
@@ -50,6 +51,12 @@ enum Benchmark {
     Commits,
     /// `barge load` against `sqlite3 .import`, a million rows of CSV. Needs `cargo build --release` and the sqlite3 program.
     Load,
+    /// The loader: its cost a key against other batching loaders, hits against moka, and pages of rows on each store.
+    Loader {
+        /// Only one part.
+        #[arg(long, value_parser = PossibleValuesParser::new(loader::PARTS))]
+        only: Option<String>,
+    },
     /// PostgreSQL: COPY, batches, updates, waiting tasks, bad rows, against psql, tokio-postgres and the Python peers of bench/peers.
     Postgres {
         /// Fewer rows.
@@ -93,6 +100,7 @@ fn main() {
         Benchmark::OwnCost => own_cost::run(rounds),
         Benchmark::Commits => commits::run(rounds),
         Benchmark::Load => load::run(rounds),
+        Benchmark::Loader { only } => loader::run(rounds, only.as_deref()),
         Benchmark::Postgres { short, only, url } => {
             postgres::run(rounds, short, only.as_deref(), url.as_deref());
         }
@@ -105,6 +113,7 @@ fn main() {
             sqlite::run(rounds, false, None);
             commits::run(rounds);
             load::run(rounds);
+            loader::run(rounds, None);
             postgres::run(rounds, false, None, None);
             #[cfg(feature = "duckdb")]
             duckdb::run(rounds, false, None);

@@ -10,8 +10,10 @@ pub mod record;
 pub mod store;
 
 pub use barge_derive::{FromRow, Record, TextEnum};
+pub use cache::Cache;
 pub use database::{Database, LookUpBy, Tx, Written};
 pub use engine::batcher::{Answer, Batcher, BatcherBuilder, Requests};
+pub use engine::loader::{Loader, LoaderBuilder, LoaderStatistics, Scope, WarmOptions, Warmed};
 pub use engine::writer::{BatchReceipt, Receipt, Rejected, Report, Writer, WriterBuilder, WriterConfig};
 pub use engine::{FlushReason, Limits, Retry, Statistics, WhenFull};
 pub use error::{Error, ErrorKind, Result};

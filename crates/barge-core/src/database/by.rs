@@ -55,6 +55,11 @@ impl LookUpBy {
         self
     }
 
+    /// How many columns a key has.
+    pub(super) fn width(&self) -> usize {
+        self.columns.len()
+    }
+
     /// Holds it against a table.
     ///
     /// # Errors

@@ -72,7 +72,7 @@ pub(super) async fn look_up(
     Ok(held.look_up(Arc::new(table.clone()), keys))
 }
 
-async fn held(
+pub(super) async fn held(
     descriptions: &Descriptions,
     asked: &mut Asked<'_>,
     table: &Table,
@@ -147,7 +147,7 @@ impl<P> Rows<P> {
     }
 }
 
-fn ordinals(found: &RecordBatch) -> Result<Int64Array> {
+pub(super) fn ordinals(found: &RecordBatch) -> Result<Int64Array> {
     let column: Option<&ArrayRef> = found.columns().first();
     let ordinals = column
         .and_then(|column| column.as_primitive_opt::<Int64Type>())
@@ -158,7 +158,7 @@ fn ordinals(found: &RecordBatch) -> Result<Int64Array> {
 }
 
 /// The record's table with the columns that reading it wants, in the types it wants them.
-fn columns_of<R: Record + FromRow>(table: &Table) -> Result<Table> {
+pub(super) fn columns_of<R: Record + FromRow>(table: &Table) -> Result<Table> {
     let schema = R::schema();
     let columns = schema.fields().iter().map(|field| {
         let role = table.column(field.name()).map(|index| table.columns()[index].role).unwrap_or_default();

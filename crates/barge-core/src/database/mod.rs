@@ -2,6 +2,7 @@
 
 mod by;
 mod descriptions;
+pub(crate) mod loading;
 mod look_up;
 mod transaction;
 
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 
 use crate::engine::Retry;
+use crate::engine::loader::LoaderBuilder;
 use crate::engine::writer::WriterBuilder;
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::flush::{FlushOptions, flush, prepare};
@@ -23,6 +25,7 @@ use crate::store::{
 pub use by::LookUpBy;
 pub(crate) use descriptions::Asked;
 use descriptions::Descriptions;
+use loading::{ByColumns, ByKey};
 use look_up::{Place, Wanted};
 pub use transaction::Tx;
 
@@ -337,6 +340,36 @@ impl Database {
         let core = &self.core;
         let look_up = look_up::look_up(&core.descriptions, &mut core.ask(), table, &by.into(), keys).await?;
         core.store.look_up(look_up).await
+    }
+
+    /// Sets up a loader: rows that are asked for by key one by one are looked up together, through caches. See [`Loader`](crate::Loader).
+    pub fn loader<R: Record + FromRow + Send + Sync + 'static>(&self) -> LoaderBuilder<ByKey<R>> {
+        LoaderBuilder::by_key(self.clone())
+    }
+
+    /// Sets up a loader that looks rows up by other columns, which need not be unique: all orders of a user, or the newest ten. It
+    /// gives `None` for a key without rows.
+    ///
+    /// ```
+    /// # extern crate barge_core as barge;
+    /// # use std::sync::Arc;
+    /// use barge_core::Direction::Descending;
+    /// # use barge_core::{Database, FromRow, LookUpBy, Record, Result};
+    /// # #[derive(Record, FromRow)]
+    /// # #[record(table = "orders")]
+    /// # struct Order { #[record(key)] id: i64, user_id: i64 }
+    /// # async fn orders(db: &Database) -> Result<()> {
+    /// let newest = LookUpBy::from("user_id").order_by("id", Descending).limit(10);
+    /// let orders = db.loader_by::<Order>(newest).start()?;
+    /// let of_user: Arc<[Order]> = orders.load(7).await?.unwrap_or_default();
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn loader_by<R: Record + FromRow + Send + Sync + 'static>(
+        &self,
+        by: impl Into<LookUpBy>,
+    ) -> LoaderBuilder<ByColumns<R>> {
+        LoaderBuilder::by_columns(self.clone(), by.into())
     }
 
     /// Adds all rows, or none. One transaction.

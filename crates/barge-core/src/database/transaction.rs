@@ -9,8 +9,10 @@ use super::look_up::{Place, Wanted, look_up};
 use super::{Core, LookUpBy, Written};
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
-use crate::engine::writer::plan::{Part, group, runs, same_table};
-use crate::store::{Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction};
+use crate::engine::writer::plan::{Part, group, runs};
+use crate::store::{
+    Change, ChangedRows, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction,
+};
 use crate::{Error, ErrorKind, FromRow, Key, Keys, Record, Result, Table, TableName};
 
 /// A transaction of several operations.
@@ -25,12 +27,24 @@ pub struct Tx {
     failure: Option<Error>,
     /// Tables as this transaction sees them, once it ran statements that may have changed them.
     own: Option<Descriptions>,
+    /// Whether it ran a statement that may have changed rows, nobody knows of which table.
+    wrote: bool,
+    /// Whether it was said which tables its statements change.
+    declared: bool,
 }
 
 impl Tx {
     pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
         let transaction = core.store.begin().await?;
-        Ok(Tx { core: Arc::clone(core), transaction, changes: Vec::new(), failure: None, own: None })
+        Ok(Tx {
+            core: Arc::clone(core),
+            transaction,
+            changes: Vec::new(),
+            failure: None,
+            own: None,
+            wrote: false,
+            declared: false,
+        })
     }
 
     /// Adds all rows, or fails.
@@ -91,7 +105,7 @@ impl Tx {
         let mut asked = Asked::Transaction(&mut *self.transaction);
         let target = descriptions.target(&mut asked, R::table(), operation).await?;
         let Some(part) = self.core.part(target, records)? else { return Ok(Written::default()) };
-        self.note(&part);
+        self.note(part.change());
         self.send(&part, records.len() as u32).await
     }
 
@@ -191,13 +205,14 @@ impl Tx {
     /// in it. Returns the rows it gives.
     ///
     /// The text is in the store's own SQL. A batch that joins a row of the table twice updates it once, with
-    /// either of the two. Say which tables it writes with [`writes`](Tx::writes), where look-ups are cached.
+    /// either of the two. Say which tables it changes with [`writes`](Tx::writes), where look-ups are cached.
     ///
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
         self.check()?;
         let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        self.wrote |= !only_reads(&sql);
         let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
         let rows = self.transaction.over(&query).await;
         if rows.as_ref().is_ok_and(|rows| rows.num_columns() == 0) {
@@ -216,14 +231,16 @@ impl Tx {
         self.check()?;
         let sql = sql.into().text(self.core.store.dialect()).to_owned();
         self.own = Some(Descriptions::default());
+        self.wrote |= !only_reads(&sql);
         let changed = self.transaction.execute(&sql).await;
         self.remember(changed)
     }
 
-    /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): whoever observes
-    /// commits is told.
+    /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): caches forget what they hold of
+    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table.
     pub fn writes(&mut self, table: impl Into<TableName>) {
-        self.changes.push(Change { table: table.into(), keys: None });
+        self.declared = true;
+        self.note(Change { table: Some(table.into()), rows: ChangedRows::Any });
     }
 
     /// Commits.
@@ -243,25 +260,26 @@ impl Tx {
         self.transaction.rollback().await
     }
 
-    pub(super) async fn end(self) -> Result<(), CommitError> {
+    pub(super) async fn end(mut self) -> Result<(), CommitError> {
         if let Some(failure) = self.failure {
             self.transaction.rollback().await?;
             return Err(failure
                 .context("the transaction was rolled back, because an operation in it failed")
                 .into());
         }
-        let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
+        if self.wrote && !self.declared {
+            self.note(Change { table: None, rows: ChangedRows::Any });
+        }
+        let fence = self.core.observers.raise(|| self.changes);
         let committed = self.transaction.commit().await;
         if self.own.is_some() {
             self.core.descriptions.forget_all();
         }
-        if let Some(fence) = fence {
-            fence.lower(match &committed {
-                Ok(()) => CommitOutcome::Committed,
-                Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
-                Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
-            });
-        }
+        fence.lower(match &committed {
+            Ok(()) => CommitOutcome::Committed,
+            Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
+            Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
+        });
         committed
     }
 
@@ -279,16 +297,19 @@ impl Tx {
         result
     }
 
-    fn note(&mut self, part: &Part) {
-        if self.core.observers.is_empty() {
-            return;
+    /// Remembers what observers of the commit will be told; there may be some by then.
+    fn note(&mut self, change: Change) {
+        if matches!(change.rows, ChangedRows::Any) {
+            self.changes.retain(|other| other.table != change.table);
         }
-        let table = part.target.table().clone();
-        let whole = part.target.key.is_empty() || part.target.generated().is_some();
-        let keys = if whole { None } else { part.batch.project(&part.target.key).ok() };
-        self.changes.retain(|change| keys.is_some() || !same_table(&change.table, &table));
-        self.changes.push(Change { table, keys });
+        self.changes.push(change);
     }
+}
+
+/// Whether a statement only reads, by its first word. A function that it calls may still write: caches hear of that as little as of triggers.
+fn only_reads(sql: &str) -> bool {
+    let first = sql.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
+    first.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("select"))
 }
 
 impl std::fmt::Debug for Tx {

@@ -19,6 +19,12 @@ use crate::{Error, ErrorKind, Result};
 #[derive(Debug)]
 pub struct Requests<Q>(Arc<Vec<Q>>);
 
+impl<Q> Requests<Q> {
+    pub(crate) fn new(requests: Vec<Q>) -> Self {
+        Requests(Arc::new(requests))
+    }
+}
+
 impl<Q> Clone for Requests<Q> {
     fn clone(&self) -> Self {
         Requests(Arc::clone(&self.0))
@@ -290,7 +296,7 @@ impl<Q: Send + Sync + 'static, A: Send + 'static> Buffer for Open<Q, A> {
     fn seal(&mut self) -> Self::Sealed {
         self.bytes = 0;
         Sealed {
-            requests: Requests(Arc::new(std::mem::take(&mut self.requests))),
+            requests: Requests::new(std::mem::take(&mut self.requests)),
             cell: std::mem::replace(&mut self.cell, Arc::new(Cell::default())),
         }
     }

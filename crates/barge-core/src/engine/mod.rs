@@ -21,6 +21,7 @@ pub mod batcher;
 
 mod lanes;
 mod limits;
+pub mod loader;
 mod retry;
 mod statistics;
 pub mod writer;
@@ -37,7 +38,7 @@ use lanes::{Flight, FlusherTask, Next};
 use limits::ADAPTIVE_START;
 pub use limits::{Limits, WhenFull};
 pub use retry::Retry;
-pub(crate) use statistics::{Counters, Flushed};
+pub(crate) use statistics::{Counters, Flushed, Gathers};
 pub use statistics::{FlushReason, Statistics};
 
 use crate::{Error, ErrorKind, Result};
@@ -45,6 +46,9 @@ use crate::{Error, ErrorKind, Result};
 /// What callers add to.
 pub(crate) trait Buffer: Send + 'static {
     type Sealed: Abandon;
+
+    /// What gathers, as metrics name it.
+    const GATHERS: Gathers = Gathers::Rows;
 
     fn rows(&self) -> usize;
     fn bytes(&self) -> usize;
@@ -178,7 +182,7 @@ impl<B: Buffer> Engine<B> {
             flush_requested: false,
             closing: false,
             refusal: None,
-            counters: Counters::default(),
+            counters: Counters::of(B::GATHERS),
         };
         let engine = Arc::new(Engine {
             limits,
@@ -215,6 +219,11 @@ impl<B: Buffer> Engine<B> {
             }
             room.await;
         }
+    }
+
+    /// Adds by `append` if there is room now; `None` where there isn't.
+    pub(crate) fn offer<T>(&self, mut append: impl FnMut(&mut B) -> Result<T>) -> Result<Option<T>> {
+        self.try_add(&mut append)
     }
 
     /// Adds now; `None` where the buffer is full.

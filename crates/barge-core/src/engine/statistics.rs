@@ -122,8 +122,19 @@ pub(crate) struct Flushed {
     pub(crate) poison: Option<Error>,
 }
 
+/// What an engine gathers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Gathers {
+    /// Rows, or requests.
+    #[default]
+    Rows,
+    /// Keys to look up.
+    Keys,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    gathers: Gathers,
     pub(crate) added: u64,
     pub(crate) in_flight: u64,
     totals: Statistics,
@@ -131,6 +142,10 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
+    pub(crate) fn of(gathers: Gathers) -> Self {
+        Counters { gathers, ..Counters::default() }
+    }
+
     pub(crate) fn record(
         &mut self,
         flushed: &Flushed,
@@ -156,13 +171,18 @@ impl Counters {
         totals.flush_time += took;
         self.by_reason[reason as usize] += 1;
         self.in_flight -= rows as u64;
+        metrics::histogram!("db.client.operation.duration").record(took.as_secs_f64());
+        if self.gathers == Gathers::Keys {
+            metrics::histogram!("barge.loader.batch.keys").record(rows as f64);
+            metrics::histogram!("barge.loader.batch.wait").record(waited.as_secs_f64());
+            return;
+        }
         metrics::counter!("barge.flushes", "reason" => reason.as_str()).increment(1);
         metrics::counter!("barge.rows.committed").increment(flushed.committed);
         metrics::counter!("barge.rows.rejected").increment(flushed.rejected);
         metrics::counter!("barge.retries").increment(flushed.retries);
         metrics::histogram!("barge.batch.rows").record(rows as f64);
         metrics::histogram!("barge.batch.wait").record(waited.as_secs_f64());
-        metrics::histogram!("db.client.operation.duration").record(took.as_secs_f64());
     }
 
     /// Rows that were never flushed, answered with an error.

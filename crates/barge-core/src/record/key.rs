@@ -1,12 +1,13 @@
 //! Keys to look rows up by.
 
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, FieldRef, Schema};
 
-use super::value::{ColumnBuilder, ColumnOptions, ToColumn};
+use super::value::{ColumnBuilder, ColumnOptions, FromColumn, ToColumn};
 use super::{Table, TableName};
 use crate::{Error, ErrorKind, Result};
 
@@ -46,6 +47,40 @@ tuple_key!(1: A 0);
 tuple_key!(2: A 0, B 1);
 tuple_key!(3: A 0, B 1, C 2);
 tuple_key!(4: A 0, B 1, C 2, D 3);
+
+/// A key that a loader can hold: it owns its values, and can be compared.
+pub trait OwnedKey: Key + Hash + Eq + Clone + Send + Sync + 'static {
+    /// Reads keys from their columns, which hold no NULL.
+    #[doc(hidden)]
+    fn read(arrays: &[ArrayRef]) -> Result<Vec<Self>>;
+}
+
+impl<T: ToColumn + FromColumn + Hash + Eq + Clone + Send + Sync + 'static> OwnedKey for T {
+    fn read(arrays: &[ArrayRef]) -> Result<Vec<Self>> {
+        let array = T::bind(part(arrays, 0)?)?;
+        (0..arrays[0].len()).map(|row| T::get(&array, row)).collect()
+    }
+}
+
+macro_rules! owned_tuple_key {
+    ($($name:ident $index:tt),*) => {
+        impl<$($name: ToColumn + FromColumn + Hash + Eq + Clone + Send + Sync + 'static),*> OwnedKey for ($($name,)*) {
+            fn read(arrays: &[ArrayRef]) -> Result<Vec<Self>> {
+                let columns = ($($name::bind(part(arrays, $index)?)?,)*);
+                (0..arrays[0].len()).map(|row| Ok(($($name::get(&columns.$index, row)?,)*))).collect()
+            }
+        }
+    };
+}
+
+owned_tuple_key!(A 0);
+owned_tuple_key!(A 0, B 1);
+owned_tuple_key!(A 0, B 1, C 2);
+owned_tuple_key!(A 0, B 1, C 2, D 3);
+
+fn part(arrays: &[ArrayRef], index: usize) -> Result<&ArrayRef> {
+    arrays.get(index).ok_or_else(|| Error::new(ErrorKind::InvalidConfig, "the key has fewer columns"))
+}
 
 /// One part of each key, in its column's type. A value that no row of the column can have is NULL, which finds nothing.
 fn column<K, T: ToColumn>(keys: &[K], part: impl Fn(&K) -> &T, data_type: &DataType) -> Result<ArrayRef> {

@@ -16,7 +16,7 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::SchemaRef;
 
 pub use json::{row_to_json, value_to_json};
-pub use key::{Key, Keys};
+pub use key::{Key, Keys, OwnedKey};
 pub(crate) use key::{key_batch, keys_as};
 pub use table::{Column, Role, Table, TableName, is_json, is_uuid, quote};
 

@@ -32,8 +32,8 @@ pub use description::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
 };
 pub use look_up::{Direction, LookUp, OrderBy};
-pub use observer::{Change, CommitObserver, CommitOutcome};
-pub(crate) use observer::{Fence, Observers};
+pub use observer::{Change, ChangedRows, CommitObserver, CommitOutcome};
+pub(crate) use observer::{Earlier, Fence, Observers};
 pub use target::Target;
 
 use crate::{Error, Result, Table, TableName};

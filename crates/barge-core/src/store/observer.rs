@@ -1,19 +1,30 @@
 //! Who wants to know of commits: caches, which must forget what a commit changed.
 
 use std::fmt;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use arrow::array::RecordBatch;
 
 use crate::TableName;
 
-/// What a transaction may change in one table.
+/// What a transaction may change.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// The table.
-    pub table: TableName,
-    /// The keys of the rows, as columns; `None` where any row may have changed.
-    pub keys: Option<RecordBatch>,
+    /// The table; `None` where it may be any.
+    pub table: Option<TableName>,
+    /// Which of its rows.
+    pub rows: ChangedRows,
+}
+
+/// Which rows of a table a transaction may change.
+#[derive(Clone, Debug)]
+pub enum ChangedRows {
+    /// Those with these keys, whose columns are the table's key; or none of them was there before.
+    Keys(RecordBatch),
+    /// Rows are added, under keys that only the database knows. Those that are there stay as they are.
+    Added,
+    /// Any.
+    Any,
 }
 
 /// How a transaction ended.
@@ -31,7 +42,8 @@ pub enum CommitOutcome {
 /// end is known, before any receipt is answered.
 ///
 /// Calls come from many tasks at once and must not block. For each `before_commit` there is exactly one `after_commit`,
-/// also where the task that commits is dropped (then the outcome is `Unknown`).
+/// also where the task that commits is dropped (then the outcome is `Unknown`). An observer isn't told of transactions whose COMMIT was
+/// sent before it was added.
 pub trait CommitObserver: Send + Sync + 'static {
     /// A transaction with these changes is about to commit: nothing read from now on may be kept as current.
     fn before_commit(&self, changes: &[Change]);
@@ -42,25 +54,71 @@ pub trait CommitObserver: Send + Sync + 'static {
 
 /// The observers of one database.
 #[derive(Default)]
-pub(crate) struct Observers(RwLock<Vec<Arc<dyn CommitObserver>>>);
+pub(crate) struct Observers(RwLock<Registry>);
+
+#[derive(Default)]
+struct Registry {
+    observers: Vec<Observer>,
+    /// Held by every commit under way that began since an observer was last added.
+    under_way: Arc<()>,
+}
+
+enum Observer {
+    Kept(Arc<dyn CommitObserver>),
+    /// Gone with whoever holds it.
+    Held(Weak<dyn CommitObserver>),
+}
+
+impl Observer {
+    fn get(&self) -> Option<Arc<dyn CommitObserver>> {
+        match self {
+            Observer::Kept(observer) => Some(Arc::clone(observer)),
+            Observer::Held(observer) => observer.upgrade(),
+        }
+    }
+}
+
+/// The commits that were under way when an observer was added, of which it isn't told.
+#[derive(Debug)]
+pub(crate) struct Earlier(Weak<()>);
+
+impl Earlier {
+    /// Whether all of them have ended.
+    pub(crate) fn ended(&self) -> bool {
+        self.0.strong_count() == 0
+    }
+}
 
 impl Observers {
     pub(crate) fn add(&self, observer: Arc<dyn CommitObserver>) {
-        self.0.write().unwrap_or_else(|poisoned| poisoned.into_inner()).push(observer);
+        self.write().observers.push(Observer::Kept(observer));
     }
 
-    /// Whether nobody listens, so that changes need not be gathered.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).is_empty()
+    /// Adds an observer for as long as somebody else holds it.
+    pub(crate) fn add_held(&self, observer: &Arc<impl CommitObserver>) -> Earlier {
+        let held: Weak<dyn CommitObserver> = Arc::downgrade(observer) as _;
+        let mut registry = self.write();
+        registry.observers.retain(|observer| observer.get().is_some());
+        registry.observers.push(Observer::Held(held));
+        let earlier = std::mem::take(&mut registry.under_way);
+        Earlier(Arc::downgrade(&earlier))
     }
 
-    /// Raises the fence. The guard tells the observers how the commit ended.
-    pub(crate) fn raise(&self, changes: Vec<Change>) -> Fence {
-        let observers = self.0.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+    /// Raises the fence. The guard tells the observers how the commit ended. Changes are gathered only where somebody listens.
+    pub(crate) fn raise(&self, changes: impl FnOnce() -> Vec<Change>) -> Fence {
+        let registry = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let observers: Vec<_> = registry.observers.iter().filter_map(Observer::get).collect();
+        let under_way = Arc::clone(&registry.under_way);
+        drop(registry);
+        let changes = if observers.is_empty() { Vec::new() } else { changes() };
         for observer in &observers {
             observer.before_commit(&changes);
         }
-        Fence { observers, changes, outcome: CommitOutcome::Unknown }
+        Fence { observers, changes, outcome: CommitOutcome::Unknown, _under_way: under_way }
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Registry> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -71,10 +129,12 @@ impl fmt::Debug for Observers {
 }
 
 /// A raised fence. Dropping it lowers it: with `Unknown` unless the outcome was set, as when the committing task is dropped.
+#[must_use = "dropping it lowers the fence"]
 pub(crate) struct Fence {
     observers: Vec<Arc<dyn CommitObserver>>,
     changes: Vec<Change>,
     outcome: CommitOutcome,
+    _under_way: Arc<()>,
 }
 
 impl Fence {

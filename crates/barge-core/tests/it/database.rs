@@ -1,6 +1,6 @@
 use std::sync::{Arc, Mutex};
 
-use barge_core::store::{Change, CommitObserver, CommitOutcome};
+use barge_core::store::{Change, ChangedRows, CommitObserver, CommitOutcome};
 use barge_core::{ErrorKind, Outcome, Tx};
 use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
 
@@ -123,7 +123,12 @@ impl CommitObserver for Log {
         let tables: Vec<String> = changes
             .iter()
             .map(|change| {
-                format!("{} {}", change.table, change.keys.as_ref().map_or(0, |keys| keys.num_rows()))
+                let table = change.table.as_ref().map_or("any table".to_owned(), |table| table.to_string());
+                match &change.rows {
+                    ChangedRows::Keys(keys) => format!("{table} {}", keys.num_rows()),
+                    ChangedRows::Added => format!("{table} +"),
+                    ChangedRows::Any => format!("{table} *"),
+                }
             })
             .collect();
         self.0.lock().unwrap().push(format!("before {}", tables.join(", ")));
@@ -150,6 +155,6 @@ async fn observers_hear_of_every_commit_before_and_after() {
     tx.upsert_all(&[task(1, "b"), task(2, "c")]).await.unwrap();
     tx.writes("elsewhere");
     tx.commit().await.unwrap();
-    assert_eq!(*log.0.lock().unwrap(), ["before tasks 2, elsewhere 0", "Committed"]);
+    assert_eq!(*log.0.lock().unwrap(), ["before tasks 2, elsewhere *", "Committed"]);
     let _ = writer.close().await.unwrap();
 }

@@ -7,6 +7,7 @@ extern crate barge_core as barge;
 mod batcher;
 mod database;
 mod faults;
+mod loader;
 mod look_ups;
 mod order;
 mod properties;

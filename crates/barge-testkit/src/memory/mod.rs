@@ -37,6 +37,8 @@ struct Shared {
     options: Options,
     commits: AtomicU64,
     steps: AtomicU64,
+    /// How often a latency was drawn.
+    draws: AtomicU64,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -44,6 +46,7 @@ struct Options {
     commit_can_be_unknown: bool,
     failure_ends_transaction: bool,
     commit_time: Duration,
+    latency: Duration,
 }
 
 impl Default for MemoryStore {
@@ -65,6 +68,7 @@ impl MemoryStore {
             options,
             commits: AtomicU64::new(0),
             steps: AtomicU64::new(0),
+            draws: AtomicU64::new(0),
         }))
     }
 
@@ -84,6 +88,22 @@ impl MemoryStore {
     #[must_use]
     pub fn commit_time(&self, commit_time: Duration) -> Self {
         MemoryStore::with(Options { commit_time, ..self.0.options })
+    }
+
+    /// An empty store like this one before which lies a network: look-ups and commits take up to so long until they're done, and again until they're
+    /// answered. The times vary, the same way in each run.
+    #[must_use]
+    pub fn latency(&self, latency: Duration) -> Self {
+        MemoryStore::with(Options { latency, ..self.0.options })
+    }
+
+    /// A message is on its way.
+    async fn travel(&self) {
+        let most = self.0.options.latency;
+        if !most.is_zero() {
+            let draw = self.0.draws.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            tokio::time::sleep(most.mul_f64((draw >> 11) as f64 / (1_u64 << 53) as f64)).await;
+        }
     }
 
     /// Creates a table where there is none of its name. Not while a transaction is open.
@@ -214,7 +234,10 @@ impl Store for MemoryStore {
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
         self.open()?;
-        self.committed().look_up(&look_up).map(RecordStream::from)
+        self.travel().await;
+        let found = self.committed().look_up(&look_up).map(RecordStream::from);
+        self.travel().await;
+        found
     }
 
     async fn close(&self) -> Result<()> {

@@ -142,8 +142,10 @@ impl Transaction for MemoryTransaction {
         if !time.is_zero() {
             tokio::time::sleep(time).await;
         }
+        self.store.travel().await;
         self.store.set_committed(std::mem::take(&mut self.state));
         self.store.0.commits.fetch_add(1, Ordering::Relaxed);
+        self.store.travel().await;
         Ok(())
     }
 

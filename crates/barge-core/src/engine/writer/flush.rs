@@ -15,7 +15,7 @@ use super::plan::{Part, PlannedStep, group};
 use super::replay::replay;
 use crate::database::Core;
 use crate::engine::{Flushed, Retry};
-use crate::store::{Applied, Change, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token};
+use crate::store::{Applied, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token};
 use crate::{Error, ErrorKind, Result};
 
 /// What a flush is to do beside sending its rows.
@@ -186,52 +186,35 @@ async fn grouped(
     work.round_trips += 1;
     match core.store.transact(options.token, &sent).await {
         Ok(Some(applied)) => {
-            lower(fence, CommitOutcome::Committed);
+            fence.lower(CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
             Ok(Grouped::Done(work))
         }
         Ok(None) => {
-            lower(fence, CommitOutcome::Committed);
+            fence.lower(CommitOutcome::Committed);
             Err(Failed::CommittedBefore)
         }
         Err(CommitError::Unknown { error, applied }) => {
-            lower(fence, CommitOutcome::Unknown);
+            fence.lower(CommitOutcome::Unknown);
             work.take_grouped(&steps, &applied, options);
             Err(Failed::Unknown(error, work))
         }
         Err(CommitError::RolledBack(error)) => {
-            lower(fence, CommitOutcome::RolledBack);
+            fence.lower(CommitOutcome::RolledBack);
             if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Refused(error)) }
         }
     }
 }
 
 /// Whether a failure speaks of the connection or the database, not of rows or their table.
-pub(super) fn is_whole(error: &Error) -> bool {
+pub(crate) fn is_whole(error: &Error) -> bool {
     use ErrorKind::*;
     error.is_retryable() || matches!(error.kind(), DiskFull | Io | Timeout | Closed | Poisoned)
 }
 
 /// Tells the observers, if there are any.
-pub(crate) fn raise(core: &Core, parts: &[Part]) -> Option<Fence> {
-    if core.observers.is_empty() {
-        return None;
-    }
-    let changes = parts.iter().map(|part| Change {
-        table: part.target.table().clone(),
-        keys: if part.target.key.is_empty() || part.target.generated().is_some() {
-            None
-        } else {
-            part.batch.project(&part.target.key).ok()
-        },
-    });
-    Some(core.observers.raise(changes.collect()))
-}
-
-pub(crate) fn lower(fence: Option<Fence>, outcome: CommitOutcome) {
-    if let Some(fence) = fence {
-        fence.lower(outcome);
-    }
+pub(crate) fn raise(core: &Core, parts: &[Part]) -> Fence {
+    core.observers.raise(|| parts.iter().map(Part::change).collect())
 }
 
 impl Work {

@@ -22,7 +22,7 @@ use arrow::compute::{concat_batches, take_record_batch};
 
 use super::keys::TableKeys;
 use crate::record::Role;
-use crate::store::{Action, ForeignKey, Operation, Outcome, Step, TableKind, Target};
+use crate::store::{Action, Change, ChangedRows, ForeignKey, Operation, Outcome, Step, TableKind, Target};
 use crate::{Result, TableName};
 
 /// Rows of one target, in arrival order.
@@ -31,6 +31,21 @@ pub(crate) struct Part {
     pub(crate) target: Arc<Target>,
     pub(crate) batch: RecordBatch,
     pub(crate) arrivals: Vec<u32>,
+}
+
+impl Part {
+    /// What observers of a commit are told of it.
+    pub(crate) fn change(&self) -> Change {
+        let Target { operation, key, .. } = &*self.target;
+        let keys = self.batch.project(key).ok().filter(|keys| keys.num_columns() > 0);
+        let drawn = |keys: &RecordBatch| keys.columns().iter().any(|column| column.null_count() > 0);
+        let rows = match keys {
+            Some(keys) if !drawn(&keys) => ChangedRows::Keys(keys),
+            _ if *operation == Operation::Insert => ChangedRows::Added,
+            _ => ChangedRows::Any,
+        };
+        Change { table: Some(self.target.table().clone()), rows }
+    }
 }
 
 /// A step of the grouped plan, and whose outcomes it gives.

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
-use super::flush::{Failed, FlushOptions, Work, is_whole, lower, raise};
+use super::flush::{Failed, FlushOptions, Work, is_whole, raise};
 use super::keys::{TableKeys, find_keys};
 use super::plan::{Part, counts_tell, runs, statement_shows};
 use crate::database::Core;
@@ -162,11 +162,11 @@ impl Replay<'_> {
         let fence = raise(self.core, self.parts);
         match self.transaction.commit().await {
             Ok(()) => {
-                lower(fence, CommitOutcome::Committed);
+                fence.lower(CommitOutcome::Committed);
                 Ok(self.work)
             }
             Err(CommitError::RolledBack(error)) => {
-                lower(fence, CommitOutcome::RolledBack);
+                fence.lower(CommitOutcome::RolledBack);
                 // A deferred constraint is broken, and COMMIT doesn't say by which row.
                 match error.is_row() && !self.known.immediate {
                     true => Err(Stopped::Refused),
@@ -174,7 +174,7 @@ impl Replay<'_> {
                 }
             }
             Err(CommitError::Unknown { error, .. }) => {
-                lower(fence, CommitOutcome::Unknown);
+                fence.lower(CommitOutcome::Unknown);
                 Err(Stopped::Failed(Failed::Unknown(error, self.work)))
             }
         }

@@ -1,0 +1,148 @@
+//! What a loader forgets when this process commits.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arrow::array::RecordBatch;
+use tokio::sync::mpsc;
+
+use super::local::Local;
+use super::shared::Shared;
+use super::source::Source;
+use crate::TableName;
+use crate::engine::loader::{LoaderKey, LoaderValue};
+use crate::engine::writer::plan::same_table;
+use crate::store::{Change, ChangedRows, CommitObserver, CommitOutcome};
+
+/// So many invalidations wait for the shared cache at most; others learn of those beyond when entries expire.
+const WAITING_MAX: usize = 1_024;
+/// Reads the keys of a commit as this loader's; `None` where they aren't of the same columns, or can't be read.
+pub(crate) type Keys<K> = Box<dyn Fn(&RecordBatch) -> Option<Vec<K>> + Send + Sync>;
+
+/// Observes commits for one loader.
+pub(crate) struct Forget<K: LoaderKey, V: LoaderValue> {
+    table: TableName,
+    local: Arc<Local<K, V>>,
+    /// `None` where the database may take keys as equal that differ: then a commit may have changed any row.
+    keys: Option<Keys<K>>,
+    /// To the shared cache.
+    told: Option<mpsc::Sender<Stale<K>>>,
+}
+
+/// What others should forget.
+pub(crate) enum Stale<K> {
+    Keys(Vec<K>),
+    All,
+}
+
+enum Touched<K> {
+    Keys(Vec<K>),
+    Added,
+    All,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Forget<K, V> {
+    pub(crate) fn new(
+        table: TableName,
+        local: Arc<Local<K, V>>,
+        keys: Option<Keys<K>>,
+        told: Option<mpsc::Sender<Stale<K>>>,
+    ) -> Self {
+        Forget { table, local, keys, told }
+    }
+
+    fn touched<'a>(&'a self, changes: &'a [Change]) -> impl Iterator<Item = Touched<K>> + 'a {
+        let own = |change: &&Change| change.table.as_ref().is_none_or(|table| same_table(table, &self.table));
+        changes.iter().filter(own).map(|change| match &change.rows {
+            ChangedRows::Added => Touched::Added,
+            ChangedRows::Any => Touched::All,
+            ChangedRows::Keys(keys) => {
+                self.keys.as_ref().and_then(|read| read(keys)).map_or(Touched::All, Touched::Keys)
+            }
+        })
+    }
+
+    fn tell(&self, stale: Stale<K>) {
+        if let Some(told) = &self.told
+            && told.try_send(stale).is_err()
+        {
+            metrics::counter!("barge.loader.invalidations_dropped").increment(1);
+            tracing::debug!(
+                "the shared cache is too slow to be told of a commit: others see it when entries expire"
+            );
+        }
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
+    fn before_commit(&self, changes: &[Change]) {
+        for touched in self.touched(changes) {
+            match touched {
+                Touched::Keys(keys) => self.local.raise(&keys),
+                Touched::Added => self.local.adds(false),
+                Touched::All => self.local.raise_all(),
+            }
+        }
+    }
+
+    fn after_commit(&self, changes: &[Change], outcome: CommitOutcome) {
+        let rolled_back = outcome == CommitOutcome::RolledBack;
+        for touched in self.touched(changes) {
+            match touched {
+                Touched::Keys(keys) => {
+                    self.local.lower(&keys, rolled_back);
+                    if !rolled_back {
+                        self.tell(Stale::Keys(keys));
+                    }
+                }
+                Touched::Added => {
+                    self.local.adds(true);
+                    if self.local.has_many_rows() && !rolled_back {
+                        self.tell(Stale::All);
+                    }
+                }
+                Touched::All => {
+                    self.local.lower_all(rolled_back);
+                    if !rolled_back {
+                        self.tell(Stale::All);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Where commits are told to the shared cache.
+pub(crate) fn channel<K>() -> (mpsc::Sender<Stale<K>>, mpsc::Receiver<Stale<K>>) {
+    mpsc::channel(WAITING_MAX)
+}
+
+/// Tells the shared cache of commits, until the loader is gone.
+pub(crate) async fn tell_shared<K: LoaderKey, V: LoaderValue>(
+    mut stale: mpsc::Receiver<Stale<K>>,
+    shared: Arc<Shared>,
+    source: Weak<dyn Source<K, V>>,
+    bar: Duration,
+    mark_time: Duration,
+) {
+    let mut waiting = Vec::new();
+    while stale.recv_many(&mut waiting, WAITING_MAX).await > 0 {
+        let mut keys = Vec::new();
+        let mut all = false;
+        for stale in waiting.drain(..) {
+            match stale {
+                Stale::Keys(own) => keys.extend(own),
+                Stale::All => all = true,
+            }
+        }
+        let Some(source) = source.upgrade() else { return };
+        if all {
+            shared.mark(source.mark(), mark_time).await;
+        }
+        if let Ok(names) = source.names(&keys)
+            && !names.is_empty()
+        {
+            shared.invalidate(&names, bar).await;
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! The tier in this process's memory.
+//!
+//! Entries are dropped when this process writes their key, and when something is written of which it isn't known which keys it concerns: that
+//! moves a generation on, and entries of an earlier one are dead. `fences` decides what may be kept. A hit takes no lock of ours.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::fences::{Began, Fences};
+use super::options::{Cache, Capacity};
+use super::written::Written;
+use crate::engine::loader::{LoaderKey, LoaderValue};
+use crate::store::Earlier;
+
+/// What an entry takes beside its rows.
+const ENTRY_BYTES: u32 = 128;
+
+/// What is kept of a key.
+#[derive(Debug)]
+pub(crate) struct Kept<V> {
+    /// `None`: there is no such row.
+    pub(crate) value: Option<V>,
+    generation: u64,
+    bytes: u32,
+    expires: Instant,
+    refresh: Instant,
+    refreshing: AtomicBool,
+}
+
+impl<V> Kept<V> {
+    /// Whether somebody should read it anew now; true once.
+    pub(crate) fn claim_refresh(&self, now: Instant) -> bool {
+        now >= self.refresh && !self.refreshing.swap(true, Ordering::Relaxed)
+    }
+
+    /// Has it read anew by whoever asks next.
+    pub(crate) fn give_refresh_back(&self) {
+        self.refreshing.store(false, Ordering::Relaxed);
+    }
+}
+
+/// What was read of a key, to be kept.
+#[derive(Debug)]
+pub(crate) struct Read<V> {
+    pub(crate) value: Option<V>,
+    pub(crate) bytes: usize,
+    /// When the look-up that read it began, in whichever process.
+    pub(crate) since: Instant,
+}
+
+pub(crate) struct Local<K: LoaderKey, V: LoaderValue> {
+    entries: Option<moka::sync::Cache<K, Arc<Kept<V>>>>,
+    guarded: Mutex<Guarded<K>>,
+    /// Moves on with each commit that may have changed rows under any key, and with each that may have added some.
+    any: AtomicU64,
+    added: AtomicU64,
+    /// Whether one key may have several rows, so that any commit may change what it has.
+    by_rows: bool,
+    options: Cache,
+    evictions: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+struct Guarded<K> {
+    fences: Fences<K>,
+    /// Which keys a shared cache may have older rows of; `None` where there is no shared cache.
+    written: Option<Written>,
+    hears: Hears,
+}
+
+/// Whether this tier is told of commits.
+#[derive(Debug)]
+enum Hears {
+    /// Not yet.
+    Nothing,
+    /// Of all but these, if they are still under way.
+    AllBut(Earlier),
+    All,
+}
+
+impl<K> Guarded<K> {
+    fn hears_all(&mut self) -> bool {
+        if let Hears::AllBut(earlier) = &self.hears
+            && earlier.ended()
+        {
+            self.hears = Hears::All;
+        }
+        matches!(self.hears, Hears::All)
+    }
+}
+
+/// A look-up that is under way.
+pub(crate) struct LookingUp<'a, K: LoaderKey, V: LoaderValue> {
+    local: &'a Local<K, V>,
+    began: Began,
+    any: u64,
+    added: u64,
+    /// Whether it may keep anything.
+    keeps: bool,
+    pub(crate) since: Instant,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
+    pub(crate) fn new(options: Cache, by_rows: bool) -> Self {
+        let evictions = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&evictions);
+        let builder =
+            moka::sync::Cache::<K, Arc<Kept<V>>>::builder().eviction_listener(move |_, _, cause| {
+                if cause == moka::notification::RemovalCause::Size {
+                    counted.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        let entries = match options.capacity {
+            Capacity::Entries(0) | Capacity::Bytes(0) => None,
+            Capacity::Entries(entries) => Some(builder.max_capacity(entries).build()),
+            Capacity::Bytes(bytes) => Some(
+                builder.max_capacity(bytes).weigher(|_, kept| kept.bytes.saturating_add(ENTRY_BYTES)).build(),
+            ),
+        };
+        // An entry of a shared cache counts from the start of its look-up, which was before the commit if it is older.
+        let written =
+            options.shared.is_some().then(|| Written::new(options.time_to_live + options.clock_skew));
+        Local {
+            entries,
+            guarded: Mutex::new(Guarded { fences: Fences::new(), written, hears: Hears::Nothing }),
+            any: AtomicU64::new(0),
+            added: AtomicU64::new(0),
+            by_rows,
+            options,
+            evictions,
+        }
+    }
+
+    /// From now on this tier is told of commits, but of these.
+    pub(crate) fn hears_all_but(&self, earlier: Earlier) {
+        self.lock().hears = Hears::AllBut(earlier);
+    }
+
+    /// There are no commits to be told of.
+    pub(crate) fn hears_all(&self) {
+        self.lock().hears = Hears::All;
+    }
+
+    /// What is kept of a key and not expired.
+    #[inline]
+    pub(crate) fn get(&self, key: &K, now: Instant) -> Option<Arc<Kept<V>>> {
+        self.entry(key).filter(|kept| now < kept.expires)
+    }
+
+    /// What is kept of a key, and may be served while the store can't be reached.
+    pub(crate) fn get_stale(&self, key: &K, now: Instant) -> Option<Arc<Kept<V>>> {
+        self.entry(key).filter(|kept| kept.value.is_some() && now < kept.expires + self.options.stale)
+    }
+
+    #[inline]
+    fn entry(&self, key: &K) -> Option<Arc<Kept<V>>> {
+        self.entries.as_ref()?.get(key).filter(|kept| kept.generation == self.generation(&kept.value))
+    }
+
+    /// The generation that an entry must be of: a row that is there changes with commits that name its key, and with those that
+    /// may change any.
+    #[inline]
+    fn generation(&self, value: &Option<V>) -> u64 {
+        match value.is_some() && !self.by_rows {
+            true => self.any.load(Ordering::Acquire),
+            false => self.added.load(Ordering::Acquire),
+        }
+    }
+
+    /// Begins a look-up. What it reads may be kept if it is read after this.
+    pub(crate) fn look_up(&self) -> LookingUp<'_, K, V> {
+        let mut guarded = self.lock();
+        let began = guarded.fences.begin();
+        let keeps = guarded.hears_all();
+        let (any, added) = (self.any.load(Ordering::Acquire), self.added.load(Ordering::Acquire));
+        LookingUp { local: self, began, any, added, keeps, since: Instant::now() }
+    }
+
+    /// Whether a shared cache may hold an older row of the key than this process wrote.
+    pub(crate) fn was_written(&self, key: &K, now: Instant) -> bool {
+        let mut guarded = self.lock();
+        !guarded.hears_all() || guarded.written.as_ref().is_some_and(|written| written.contains(key, now))
+    }
+
+    /// A commit may be about to change these keys.
+    pub(crate) fn raise(&self, keys: &[K]) {
+        let mut guarded = self.lock();
+        for key in keys {
+            guarded.fences.raise(key.clone());
+            self.remove(key);
+        }
+        self.move_on(&self.added);
+    }
+
+    /// The commit ended.
+    pub(crate) fn lower(&self, keys: &[K], rolled_back: bool) {
+        let mut guarded = self.lock();
+        for key in keys {
+            guarded.fences.lower(key.clone());
+        }
+        if let Some(written) = guarded.written.as_mut().filter(|_| !rolled_back) {
+            match self.by_rows {
+                true => written.add_all(Instant::now()),
+                false => written.add(keys, Instant::now()),
+            }
+        }
+        self.move_on(&self.added);
+    }
+
+    /// A commit may be about to add rows under keys that aren't known, or has done so.
+    pub(crate) fn adds(&self, ended: bool) {
+        let mut guarded = self.lock();
+        if let Some(written) = guarded.written.as_mut().filter(|_| ended && self.by_rows) {
+            written.add_all(Instant::now());
+        }
+        self.move_on(&self.added);
+    }
+
+    /// A commit may be about to change any row.
+    pub(crate) fn raise_all(&self) {
+        self.lock().fences.raise_all();
+        self.move_on(&self.any);
+        self.move_on(&self.added);
+    }
+
+    /// The commit ended.
+    pub(crate) fn lower_all(&self, rolled_back: bool) {
+        let mut guarded = self.lock();
+        guarded.fences.lower_all();
+        if let Some(written) = guarded.written.as_mut().filter(|_| !rolled_back) {
+            written.add_all(Instant::now());
+        }
+        self.move_on(&self.any);
+        self.move_on(&self.added);
+    }
+
+    /// Forgets a key.
+    pub(crate) fn forget(&self, key: &K) {
+        self.raise(std::slice::from_ref(key));
+        self.lower(std::slice::from_ref(key), false);
+    }
+
+    /// Forgets everything.
+    pub(crate) fn forget_all(&self) {
+        self.raise_all();
+        self.lower_all(false);
+    }
+
+    /// Keeps a value that the application gives.
+    pub(crate) fn prime(&self, key: K, value: Option<V>, bytes: usize) {
+        let looking_up = self.look_up();
+        looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
+    }
+
+    /// Whether one key may have several rows.
+    pub(crate) fn has_many_rows(&self) -> bool {
+        self.by_rows
+    }
+
+    /// Moves on with each commit that may have changed anything of the table.
+    pub(crate) fn version(&self) -> u64 {
+        self.added.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evictions.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.as_ref().map_or(0, |entries| entries.entry_count())
+    }
+
+    fn move_on(&self, generation: &AtomicU64) {
+        generation.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn remove(&self, key: &K) {
+        if let Some(entries) = &self.entries {
+            entries.invalidate(key);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Guarded<K>> {
+        self.guarded.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> LookingUp<'_, K, V> {
+    /// Keeps what was read of a key, unless it may be older than what this process wrote. Says whether it is kept.
+    pub(crate) fn keep(&self, key: &K, read: Read<V>) -> bool {
+        let options = &self.local.options;
+        let Some(entries) = self.local.entries.as_ref().filter(|_| self.keeps) else { return false };
+        let time = match read.value {
+            Some(_) => options.time_to_live,
+            None => options.absent,
+        };
+        let lives = time.mul_f64(1.0 - options.jitter * rand::random::<f64>());
+        let expires = read.since + lives;
+        if lives.is_zero() || expires + options.stale <= self.since {
+            return false;
+        }
+        let kept = Kept {
+            generation: if read.value.is_some() && !self.local.by_rows { self.any } else { self.added },
+            refresh: match options.refresh {
+                1.0 => expires + Duration::from_secs(1),
+                part => read.since + lives.mul_f64(part),
+            },
+            bytes: u32::try_from(read.bytes).unwrap_or(u32::MAX),
+            value: read.value,
+            expires,
+            refreshing: AtomicBool::new(false),
+        };
+        // Under the lock, so that a fence goes up either before this looks or after it has put the entry where raising finds it.
+        let guarded = self.local.lock();
+        let allowed = guarded.fences.allows(key, self.began);
+        if allowed {
+            entries.insert(key.clone(), Arc::new(kept));
+        }
+        drop(guarded);
+        allowed
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> Drop for LookingUp<'_, K, V> {
+    fn drop(&mut self) {
+        self.local.lock().fences.end(self.began);
+    }
+}

@@ -1,0 +1,143 @@
+//! What a loader keeps, and how long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::SharedTier;
+use crate::{Error, ErrorKind, Result};
+
+/// What a [`Loader`](crate::Loader) keeps of what it read, and how long.
+///
+/// The tiers are asked in turn: the memory of this process, then the cache that processes [share](Cache::shared), where there is
+/// one, then the store. Times count from the start of the look-up that read the row, in whichever process that was; so another program's write
+/// is seen within the time to live and the time that look-up took.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use barge_core::Cache;
+///
+/// let orders = Cache::new(Duration::from_secs(30)).entries(10_000);
+/// let accounts = Cache::new(Duration::from_secs(60)).bytes(64 << 20).stale_while_unavailable(Duration::from_secs(600));
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "hand it to a loader"]
+pub struct Cache {
+    pub(crate) time_to_live: Duration,
+    pub(crate) jitter: f64,
+    pub(crate) absent: Duration,
+    pub(crate) refresh: f64,
+    pub(crate) stale: Duration,
+    pub(crate) capacity: Capacity,
+    pub(crate) shared: Option<Arc<dyn SharedTier>>,
+    pub(crate) shared_timeout: Duration,
+    pub(crate) lease: Duration,
+    pub(crate) clock_skew: Duration,
+}
+
+/// What the process's own tier holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Capacity {
+    Entries(u64),
+    Bytes(u64),
+}
+
+impl Cache {
+    /// Keeps entries for so long, at most 100,000 of them.
+    pub fn new(time_to_live: Duration) -> Self {
+        Cache {
+            time_to_live,
+            jitter: 0.1,
+            absent: Duration::from_secs(1).min(time_to_live),
+            refresh: 0.8,
+            stale: Duration::ZERO,
+            capacity: Capacity::Entries(100_000),
+            shared: None,
+            shared_timeout: Duration::from_millis(100),
+            lease: Duration::from_secs(2),
+            clock_skew: Duration::from_secs(5),
+        }
+    }
+
+    /// The most entries in this process's memory; 0 keeps none there. Defaults to 100,000.
+    pub fn entries(mut self, entries: u64) -> Self {
+        self.capacity = Capacity::Entries(entries);
+        self
+    }
+
+    /// The most bytes in this process's memory instead, reckoned from the size of the rows as they were read.
+    pub fn bytes(mut self, bytes: u64) -> Self {
+        self.capacity = Capacity::Bytes(bytes);
+        self
+    }
+
+    /// By which part of the time to live entries may end sooner, drawn for each, so that what was read together is not read again
+    /// together. Between 0 and 1; defaults to 0.1.
+    pub fn jitter(mut self, part: f64) -> Self {
+        self.jitter = part;
+        self
+    }
+
+    /// How long it is remembered that a key has no row. Zero doesn't remember it. Defaults to one second, or the time to live where that is shorter.
+    pub fn absent(mut self, time: Duration) -> Self {
+        self.absent = time;
+        self
+    }
+
+    /// After which part of its time to live an entry that is asked for is read anew in the background, while it goes on being served:
+    /// keys in demand never expire. 1 turns that off. Defaults to 0.8.
+    pub fn refresh_after(mut self, part: f64) -> Self {
+        self.refresh = part;
+        self
+    }
+
+    /// How long an expired entry may be served where the store can't be reached. What this process writes is still never served older.
+    /// Defaults to zero: the store's error is the answer.
+    pub fn stale_while_unavailable(mut self, time: Duration) -> Self {
+        self.stale = time;
+        self
+    }
+
+    /// A cache that processes share, asked before the store: see `RedisTier`.
+    pub fn shared(mut self, tier: Arc<dyn SharedTier>) -> Self {
+        self.shared = Some(tier);
+        self
+    }
+
+    /// How long the shared cache may take for an answer before the store is asked instead. Defaults to 100 ms.
+    pub fn shared_timeout(mut self, time: Duration) -> Self {
+        self.shared_timeout = time;
+        self
+    }
+
+    /// How long another process's look-up of the same key is waited for, and how long a process that ended keeps
+    /// others from filling an entry. Defaults to 2 s.
+    pub fn lease(mut self, time: Duration) -> Self {
+        self.lease = time;
+        self
+    }
+
+    /// How far the clocks of machines that share a cache may be apart. Defaults to 5 s.
+    pub fn clock_skew(mut self, time: Duration) -> Self {
+        self.clock_skew = time;
+        self
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidConfig, message));
+        let part = |part: f64| (0.0..=1.0).contains(&part);
+        if self.time_to_live.is_zero() {
+            return invalid("the cache's time to live is zero: leave the cache out, or give it a time");
+        }
+        if !part(self.jitter) || self.jitter == 1.0 {
+            return invalid("the cache's jitter must be at least 0 and below 1");
+        }
+        if !part(self.refresh) {
+            return invalid("refresh_after must be between 0 and 1, where 1 turns it off");
+        }
+        if self.shared.is_some() && (self.shared_timeout.is_zero() || self.lease.is_zero()) {
+            return invalid("the shared cache's timeout and lease must be longer than nothing");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,234 @@
+//! The tier that processes share, behind a breaker: what it can't do is counted and logged, and never an error of a look-up.
+
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{Entry, Lease, SharedTier};
+use crate::Result;
+
+/// So many failures in a row open the breaker.
+const FAILURES_MAX: u32 = 3;
+/// How long the breaker stays open at first, and at most.
+const OPEN_FIRST: Duration = Duration::from_millis(250);
+const OPEN_MAX: Duration = Duration::from_secs(10);
+/// The layout of entries.
+const LAYOUT: u8 = 1;
+const HEADER: usize = 1 + 4 + 8 + 1;
+
+/// A shared tier, asked only while it answers.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    tier: Arc<dyn SharedTier>,
+    timeout: Duration,
+    lease: Duration,
+    /// Whose leases are this process's.
+    token: String,
+    breaker: Mutex<Breaker>,
+    pub(crate) errors: AtomicU64,
+    /// Calls that were not made because the breaker was open.
+    pub(crate) skipped: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Breaker {
+    failures: u32,
+    open_until: Option<Instant>,
+    wait: Duration,
+}
+
+impl Shared {
+    pub(crate) fn new(tier: Arc<dyn SharedTier>, timeout: Duration, lease: Duration) -> Self {
+        let breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
+        Shared {
+            tier,
+            timeout,
+            lease,
+            token: Uuid::new_v4().simple().to_string(),
+            breaker: Mutex::new(breaker),
+            errors: AtomicU64::new(0),
+            skipped: AtomicU64::new(0),
+        }
+    }
+
+    pub(crate) async fn read(&self, names: &[String]) -> Option<Vec<Option<Bytes>>> {
+        let read = self.call("read", self.tier.read(names)).await?;
+        (read.len() == names.len()).then_some(read)
+    }
+
+    pub(crate) async fn lease(&self, names: &[String]) -> Option<Vec<Lease>> {
+        let leases = self.call("lease", self.tier.lease(names, &self.token, self.lease)).await?;
+        (leases.len() == names.len()).then_some(leases)
+    }
+
+    pub(crate) async fn fill(&self, entries: &[Entry]) {
+        self.call("fill", self.tier.fill(entries, &self.token)).await;
+    }
+
+    pub(crate) async fn release(&self, names: &[String]) {
+        self.call("release", self.tier.release(names, &self.token)).await;
+    }
+
+    pub(crate) async fn invalidate(&self, names: &[String], bar: Duration) {
+        self.call("invalidate", self.tier.invalidate(names, bar)).await;
+    }
+
+    /// Sets a mark to a value that it never had.
+    pub(crate) async fn mark(&self, name: String, time: Duration) {
+        let value = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
+        self.call("mark", self.tier.mark(&[(name, value)], time)).await;
+    }
+
+    /// Makes a call, unless the breaker is open; `None` where it failed.
+    async fn call<T>(&self, what: &'static str, call: impl Future<Output = Result<T>>) -> Option<T> {
+        if !self.may_call() {
+            self.skipped.fetch_add(1, Ordering::Relaxed);
+            return None;
+        }
+        let problem = match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(value)) => {
+                self.succeeded();
+                return Some(value);
+            }
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("no answer within {:?}", self.timeout),
+        };
+        self.errors.fetch_add(1, Ordering::Relaxed);
+        metrics::counter!("barge.loader.shared_errors").increment(1);
+        self.failed(what, &problem);
+        None
+    }
+
+    fn may_call(&self) -> bool {
+        let mut breaker = self.breaker();
+        match breaker.open_until {
+            Some(until) if Instant::now() < until => false,
+            Some(_) => {
+                // One call finds out whether it is back, while the others go on without it.
+                breaker.open_until = Some(Instant::now() + self.timeout);
+                true
+            }
+            None => true,
+        }
+    }
+
+    fn succeeded(&self) {
+        let mut breaker = self.breaker();
+        if breaker.open_until.is_some() {
+            tracing::info!("the shared cache answers again");
+        }
+        *breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
+    }
+
+    fn failed(&self, what: &str, problem: &str) {
+        let mut breaker = self.breaker();
+        breaker.failures += 1;
+        if breaker.failures < FAILURES_MAX {
+            tracing::debug!(problem, "the shared cache failed to {what}");
+            return;
+        }
+        if breaker.open_until.is_none() {
+            tracing::warn!(
+                problem,
+                "the shared cache failed to {what}: reads go to the store until it answers again"
+            );
+        }
+        breaker.open_until = Some(Instant::now() + breaker.wait);
+        breaker.wait = (breaker.wait * 2).min(OPEN_MAX);
+    }
+
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
+        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An entry of a shared cache, read.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Framed<'a> {
+    /// When the look-up that read it began, as microseconds since 1970.
+    pub(crate) since: i64,
+    /// The mark that was there then.
+    pub(crate) mark: &'a [u8],
+    pub(crate) rows: Vec<&'a [u8]>,
+}
+
+/// The bytes of an entry: the layout's number, a checksum over its name and what follows, the time, the mark, and each row with its length.
+pub(crate) fn frame(name: &str, since: i64, mark: &[u8], rows: &[Bytes]) -> Bytes {
+    let mark = &mark[..mark.len().min(u8::MAX as usize)];
+    let length: usize = rows.iter().map(|row| row.len() + 4).sum();
+    let mut bytes = BytesMut::with_capacity(HEADER + mark.len() + length);
+    bytes.put_u8(LAYOUT);
+    bytes.put_u32_le(0);
+    bytes.put_i64_le(since);
+    bytes.put_u8(mark.len() as u8);
+    bytes.put_slice(mark);
+    for row in rows {
+        bytes.put_u32_le(row.len() as u32);
+        bytes.put_slice(row);
+    }
+    let sum = checksum(name, &bytes[5..]);
+    bytes[1..5].copy_from_slice(&sum.to_le_bytes());
+    bytes.freeze()
+}
+
+/// Reads an entry; `None` where the bytes are not one of this name, or damaged.
+pub(crate) fn unframe<'a>(name: &str, bytes: &'a [u8]) -> Option<Framed<'a>> {
+    let (&layout, bytes) = bytes.split_first()?;
+    let (sum, bytes) = bytes.split_first_chunk()?;
+    if layout != LAYOUT || u32::from_le_bytes(*sum) != checksum(name, bytes) {
+        return None;
+    }
+    let (since, bytes) = bytes.split_first_chunk()?;
+    let (&length, bytes) = bytes.split_first()?;
+    let (mark, mut bytes) = bytes.split_at_checked(length.into())?;
+    let mut rows = Vec::new();
+    while !bytes.is_empty() {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let (row, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        rows.push(row);
+        bytes = rest;
+    }
+    Some(Framed { since: i64::from_le_bytes(*since), mark, rows })
+}
+
+fn checksum(name: &str, bytes: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(name.as_bytes());
+    hasher.update(bytes);
+    hasher.finalize()
+}
+
+/// What clocks on other machines tell, as microseconds since 1970.
+pub(crate) fn wall_clock() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_come_back_and_others_do_not() {
+        let rows = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
+        for (mark, rows) in [(&b"mark"[..], &rows[..]), (b"", &[]), (b"", &rows[..1])] {
+            let bytes = frame("tasks/7", 1_234, mark, rows);
+            let expected = Framed { since: 1_234, mark, rows: rows.iter().map(|row| &row[..]).collect() };
+            assert_eq!(unframe("tasks/7", &bytes), Some(expected));
+            assert_eq!(unframe("tasks/8", &bytes), None, "another key's");
+            for end in 0..bytes.len() {
+                assert_eq!(unframe("tasks/7", &bytes[..end]), None, "cut off");
+            }
+            for place in 0..bytes.len() {
+                let mut damaged = bytes.to_vec();
+                damaged[place] ^= 0x10;
+                assert_eq!(unframe("tasks/7", &damaged), None, "damaged at {place}");
+            }
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! Where a loader reads what it doesn't hold.
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+
+use crate::{Requests, Result};
+
+/// What was found of a key.
+#[derive(Clone, Debug)]
+pub(crate) struct Found<V> {
+    /// `None`: nothing.
+    pub(crate) value: Option<V>,
+    /// About how many bytes it takes.
+    pub(crate) bytes: usize,
+    /// The rows as a shared cache keeps them, where they were asked for and there are any.
+    pub(crate) rows: Option<Vec<Bytes>>,
+}
+
+/// Looks keys up.
+pub(crate) trait Source<K, V>: Send + Sync + 'static {
+    /// What has to be done before the first look-up; called before each.
+    fn start(&self) -> BoxFuture<'_, Result<()>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Looks up keys, each once, by one call. Answers are in their order, and one key's error is that key's alone. `rows` asks for
+    /// the rows as a shared cache keeps them.
+    fn look_up(&self, keys: Requests<K>, rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>>;
+
+    /// Which keys are as a commit names them, so that what is kept of them is dropped then; `None` where all are.
+    fn can_keep(&self, _keys: &[K]) -> Option<Vec<bool>> {
+        None
+    }
+
+    /// The names under which a shared cache keeps the keys.
+    ///
+    /// # Errors
+    /// `Unsupported` where it can't.
+    fn names(&self, keys: &[K]) -> Result<Vec<String>>;
+
+    /// The name of the mark that tells of changes in a shared cache.
+    fn mark(&self) -> String;
+
+    /// What rows in a shared cache are, for each of their keys; `None` where they can't be read.
+    fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>>;
+}

@@ -1,0 +1,198 @@
+//! Setting up a loader.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::open::Open;
+use super::{Lane, Loader, LoaderKey, LoaderValue, Shared};
+use crate::cache::Cache;
+use crate::cache::local::Local;
+use crate::cache::source::{Found, Source};
+use crate::cache::tiers::{Cached, Tiers};
+use crate::engine::{Engine, Limits, WhenFull};
+use crate::{Error, ErrorKind, Requests, Result};
+
+/// Sets up a [`Loader`]; made by [`Database::loader`](crate::Database::loader) or [`Loader::builder`].
+#[must_use = "a loader begins with start()"]
+pub struct LoaderBuilder<S> {
+    pub(crate) source: S,
+    pub(crate) settings: Settings,
+}
+
+/// What every loader is set up with.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: usize,
+    pub(crate) timeout: Duration,
+    pub(crate) cache: Option<Cache>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            limits: Limits { max_bytes: 1 << 30, ..Limits::default() },
+            in_flight: 1,
+            timeout: Duration::from_secs(10),
+            cache: None,
+        }
+    }
+}
+
+impl<S> LoaderBuilder<S> {
+    pub(crate) fn of(source: S) -> Self {
+        LoaderBuilder { source, settings: Settings::default() }
+    }
+
+    /// The most keys in one look-up. Defaults to 10,000.
+    pub fn max_keys(mut self, keys: usize) -> Self {
+        self.settings.limits.max_rows = keys;
+        self
+    }
+
+    /// The longest wait for more keys; see [`Limits::linger`]. Defaults to none: keys gather while the look-up before is under way.
+    pub fn linger(mut self, linger: Duration) -> Self {
+        self.settings.limits.linger = linger;
+        self
+    }
+
+    /// What to do with a key when as many wait as one look-up holds. Defaults to waiting.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.settings.limits.when_full = when_full;
+        self
+    }
+
+    /// How many look-ups may be under way at once, each over a connection of its own. Defaults to 1.
+    pub fn in_flight(mut self, look_ups: usize) -> Self {
+        self.settings.in_flight = look_ups;
+        self
+    }
+
+    /// How long a look-up may take, with its retries after passing failures. Defaults to 10 s.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.settings.timeout = timeout;
+        self
+    }
+
+    /// Keeps what was read. Defaults to keeping nothing.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.settings.cache = Some(cache);
+        self
+    }
+}
+
+/// Looks keys up by the application's own means: see [`Loader::builder`].
+pub struct Handler<K, V> {
+    run: Box<dyn Fn(Requests<K>) -> Answering<V> + Send + Sync>,
+}
+
+/// A handler's call under way.
+type Answering<V> = BoxFuture<'static, Result<Vec<Result<Option<V>>>>>;
+
+impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
+    /// Sets up a loader over a handler of the application's own: a call of another service, a query. It gives one answer a key, in their order;
+    /// a key's error is that key's alone, and an error of the whole is tried again where it is [retryable](crate::Error::is_retryable).
+    ///
+    /// Nothing tells such a loader of writes: what a [`Cache`] keeps of it is dropped by [`clear`](Loader::clear) and by time alone.
+    ///
+    /// ```
+    /// use barge_core::{Loader, Requests};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> barge_core::Result<()> {
+    /// let squares = Loader::builder(|keys: Requests<u64>| async move {
+    ///     Ok(keys.iter().map(|key| Ok((*key < 1_000).then(|| key * key))).collect())
+    /// })
+    /// .start()?;
+    /// assert_eq!(squares.load(12).await?, Some(144));
+    /// assert_eq!(squares.load_many([3, 5_000, 4]).await?, [Some(9), None, Some(16)]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn builder<F, Fut>(handler: F) -> LoaderBuilder<Handler<K, V>>
+    where
+        F: Fn(Requests<K>) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Vec<Result<Option<V>>>>> + Send + 'static,
+    {
+        LoaderBuilder::of(Handler { run: Box::new(move |keys| handler(keys).boxed()) })
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
+    /// Starts the loader on the present tokio runtime.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a setting out of bounds; `Unsupported` for a shared cache, which only a database's rows can be kept in.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    pub fn start(self) -> Result<Loader<K, V>> {
+        let LoaderBuilder { source, settings } = self;
+        let cached = match settings.cache.clone() {
+            None => None,
+            Some(options) if options.shared.is_some() => {
+                let message = "a shared cache keeps rows of a database, and not what a handler gives";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            Some(options) => {
+                let local = Arc::new(Local::new(options.clone(), false));
+                local.hears_all();
+                Some(Cached { local, shared: None, told: None, options })
+            }
+        };
+        start(Arc::new(source), cached, settings)
+    }
+}
+
+/// Starts a loader over a source.
+pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
+    source: Arc<dyn Source<K, V>>,
+    cached: Option<Cached<K, V>>,
+    settings: Settings,
+) -> Result<Loader<K, V>> {
+    if settings.in_flight == 0 {
+        return Err(Error::new(ErrorKind::InvalidConfig, "in_flight is 0; it must be at least 1"));
+    }
+    if settings.timeout.is_zero() {
+        return Err(Error::new(
+            ErrorKind::InvalidConfig,
+            "timeout is zero; give the time a look-up may take",
+        ));
+    }
+    if let Some(cache) = &settings.cache {
+        cache.validate()?;
+    }
+    let tiers = Arc::new(Tiers::new(source, cached, settings.timeout));
+    let lanes = (0..settings.in_flight).map(|_| Lane { tiers: Arc::clone(&tiers) }).collect();
+    let engine = Engine::start(settings.limits, Open::new(), lanes)?;
+    Ok(Loader { shared: Arc::new(Shared { engine, tiers }) })
+}
+
+impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {
+    fn look_up(&self, keys: Requests<K>, _rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>> {
+        let calling = std::panic::AssertUnwindSafe((self.run)(keys)).catch_unwind();
+        let found = |value| Found { value, bytes: size_of::<V>(), rows: None };
+        Box::pin(async move {
+            let answers = calling
+                .await
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Handler, "the loader's handler panicked")))?;
+            Ok(answers.into_iter().map(|answer| answer.map(found)).collect())
+        })
+    }
+
+    fn names(&self, _keys: &[K]) -> Result<Vec<String>> {
+        Err(Error::new(ErrorKind::Unsupported, "what a handler gives is not shared"))
+    }
+
+    fn mark(&self) -> String {
+        String::new()
+    }
+
+    fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
+        rows.iter().map(|_| None).collect()
+    }
+}

@@ -1,0 +1,271 @@
+//! Keys asked for one by one are looked up together, through caches. See [`Loader`].
+
+mod builder;
+mod open;
+mod scope;
+mod statistics;
+mod warm;
+
+use std::hash::Hash;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::answer::Ticket;
+use super::{Engine, Flushed, Flusher};
+use crate::Result;
+use crate::cache::counts::{count, get};
+use crate::cache::local::Kept;
+use crate::cache::tiers::{Asked, Tiers};
+pub use builder::{Handler, LoaderBuilder};
+pub(crate) use builder::{Settings, start};
+use open::{Answers, Open, Sealed};
+pub use scope::Scope;
+pub use statistics::LoaderStatistics;
+pub use warm::{Progress, WarmOptions, Warmed};
+
+/// Looks keys up together that were asked for one by one: a hundred `load`s in flight are one statement.
+///
+/// Keys that are asked for while a look-up is under way form the next one; so a lone key is looked up at once, and under load batches grow by
+/// themselves. A key asked for twice is looked up once, and one key's error is that key's alone. Cheap to clone and share.
+///
+/// With a [`Cache`](crate::Cache), rows are kept. **After a write through the same [`Database`](crate::Database) was acknowledged, no `load` by
+/// key that begins later in this process gives an older row**, whatever the caches do; docs/guarantees.md says by what means, and what is bounded
+/// by the time to live alone.
+///
+/// ```
+/// # extern crate barge_core as barge;
+/// use std::sync::Arc;
+///
+/// use barge_core::{Database, FromRow, Record, Result};
+///
+/// #[derive(Record, FromRow)]
+/// #[record(table = "accounts")]
+/// struct Account {
+///     #[record(key)]
+///     id: i64,
+///     balance: i64,
+/// }
+///
+/// # async fn transfer(db: &Database) -> Result<()> {
+/// let accounts = db.loader::<Account>().start()?;
+/// // One statement for both, and for whatever other tasks ask for meanwhile.
+/// let (from, to) = tokio::join!(accounts.load(1), accounts.load(2));
+/// let (from, to): (Option<Arc<Account>>, Option<Arc<Account>>) = (from?, to?);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Loader<K: LoaderKey, V: LoaderValue> {
+    shared: Arc<Shared<K, V>>,
+}
+
+/// What keys of a loader can be.
+pub trait LoaderKey: Hash + Eq + Clone + Send + Sync + 'static {}
+
+impl<T: Hash + Eq + Clone + Send + Sync + 'static> LoaderKey for T {}
+
+/// What a loader can give; it is cloned for everyone who asks, so it is best an `Arc`.
+pub trait LoaderValue: Clone + Send + Sync + 'static {}
+
+impl<T: Clone + Send + Sync + 'static> LoaderValue for T {}
+
+struct Shared<K: LoaderKey, V: LoaderValue> {
+    engine: Arc<Engine<Open<K, V>>>,
+    tiers: Arc<Tiers<K, V>>,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Drop for Shared<K, V> {
+    fn drop(&mut self) {
+        self.engine.close_soon();
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> Clone for Loader<K, V> {
+    fn clone(&self) -> Self {
+        Loader { shared: Arc::clone(&self.shared) }
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
+    /// What is under a key; `None` where there is nothing.
+    ///
+    /// Dropping the future takes nothing back: the key is looked up, and kept where there is a cache.
+    ///
+    /// # Errors
+    /// The key's own, or the look-up's; `BufferFull`, `Closed`.
+    pub async fn load(&self, key: K) -> Result<Option<V>> {
+        count(&self.shared.tiers.counts.requests, 1);
+        if let Some(kept) = self.kept(&key) {
+            return Ok(kept.value.clone());
+        }
+        let mut key = Some(key);
+        let add = |open: &mut Open<K, V>| {
+            let place = key.take().map_or(0, |key| open.ask(key, Asked::Loaded));
+            Ok(open.ticket(place))
+        };
+        let mut ticket = self.shared.engine.add(add).await?;
+        ticket.answered().await;
+        answer(&ticket, ticket.index)
+    }
+
+    /// What is under each key, in the order of the keys.
+    ///
+    /// # Errors
+    /// The first key's that failed, as [`load`](Loader::load); [`load_each`](Loader::load_each) gives each key its own.
+    pub async fn load_many(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<V>>> {
+        self.load_each(keys).await.into_iter().collect()
+    }
+
+    /// What is under each key or why that can't be told, in the order of the keys.
+    pub async fn load_each(&self, keys: impl IntoIterator<Item = K>) -> Vec<Result<Option<V>>> {
+        let mut answers: Vec<Option<Result<Option<V>>>> = Vec::new();
+        let mut asking: Vec<(usize, K)> = Vec::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            match self.kept(&key) {
+                Some(kept) => answers.push(Some(Ok(kept.value.clone()))),
+                None => {
+                    answers.push(None);
+                    asking.push((place, key));
+                }
+            }
+        }
+        count(&self.shared.tiers.counts.requests, answers.len());
+        let mut asking = asking.into_iter().peekable();
+        let mut waiting = Vec::new();
+        let most = self.shared.engine.limits().max_rows;
+        while asking.peek().is_some() {
+            let mut places = Vec::new();
+            let added = self.shared.engine.add(|open: &mut Open<K, V>| {
+                // The engine calls this once, when there is room.
+                for (place, key) in asking.by_ref().take(most) {
+                    places.push((place, open.ask(key, Asked::Loaded)));
+                }
+                Ok(Ticket::new(Arc::clone(open.cell()), 0))
+            });
+            match added.await {
+                Ok(ticket) => waiting.push((ticket, places)),
+                Err(error) => {
+                    // Refused, so none was taken.
+                    asking.by_ref().for_each(|(place, _)| answers[place] = Some(Err(error.clone())));
+                }
+            }
+        }
+        for (mut ticket, places) in waiting {
+            ticket.answered().await;
+            for (place, index) in places {
+                answers[place] = Some(answer(&ticket, index));
+            }
+        }
+        answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect()
+    }
+
+    /// What is kept of the key in this process's memory; has it read anew where that is due.
+    #[inline]
+    fn kept(&self, key: &K) -> Option<Arc<Kept<V>>> {
+        let local = self.shared.tiers.local.as_ref()?;
+        let now = Instant::now();
+        let kept = local.get(key, now)?;
+        count(&self.shared.tiers.counts.hits, 1);
+        if kept.claim_refresh(now) {
+            self.refresh(key, &kept);
+        }
+        Some(kept)
+    }
+
+    /// Has a key read anew with the next batch.
+    #[cold]
+    fn refresh(&self, key: &K, kept: &Kept<V>) {
+        let offered = self.shared.engine.offer(|open: &mut Open<K, V>| {
+            open.ask(key.clone(), Asked::Refreshed);
+            Ok(())
+        });
+        match offered {
+            Ok(Some(())) => count(&self.shared.tiers.counts.refreshes, 1),
+            // No room now: whoever asks next tries again.
+            Ok(None) | Err(_) => kept.give_refresh_back(),
+        }
+    }
+
+    /// Keeps a value that is at hand, as if it had just been looked up. Does nothing without a cache.
+    ///
+    /// It is the caller's word that the value is not older than what was written; a value that was read while this
+    /// process was writing may be.
+    pub fn prime(&self, key: K, value: V) {
+        if let Some(local) = &self.shared.tiers.local {
+            local.prime(key, Some(value), size_of::<V>());
+        }
+    }
+
+    /// Forgets what is kept of a key, also in the shared cache: for writes that Barge doesn't hear of.
+    pub fn clear(&self, key: &K) {
+        self.shared.tiers.forget(key);
+    }
+
+    /// Forgets all that is kept, also in the shared cache.
+    pub fn clear_all(&self) {
+        self.shared.tiers.forget_all();
+    }
+
+    /// A memory for one request: what was loaded through it is not loaded again, cache or not. See [`Scope`].
+    pub fn scope(&self) -> Scope<K, V> {
+        Scope::new(self.clone())
+    }
+
+    /// Takes no more keys, and waits until those that were asked for are answered. May be called again.
+    pub async fn close(&self) -> LoaderStatistics {
+        self.shared.engine.close().await;
+        self.statistics()
+    }
+
+    /// What the loader did so far.
+    pub fn statistics(&self) -> LoaderStatistics {
+        LoaderStatistics::of(&self.shared)
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> std::fmt::Debug for Loader<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader").field("statistics", &self.statistics()).finish_non_exhaustive()
+    }
+}
+
+fn answer<V: Clone>(ticket: &Ticket<Answers<V>>, index: u32) -> Result<Option<V>> {
+    match ticket.cell().get().and_then(|answers| answers.get(index as usize)) {
+        Some(answer) => answer.clone(),
+        None => Ok(None),
+    }
+}
+
+/// Looks batches of keys up.
+struct Lane<K: LoaderKey, V: LoaderValue> {
+    tiers: Arc<Tiers<K, V>>,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Flusher<Open<K, V>> for Lane<K, V> {
+    type Reach = Independent;
+
+    fn reach(&self, _open: &Open<K, V>) -> Independent {
+        Independent
+    }
+
+    async fn flush(&mut self, mut sealed: Sealed<K, V>) -> Flushed {
+        let calls = get(&self.tiers.counts.store_calls);
+        let awaited = sealed.is_awaited();
+        let answers = self.tiers.resolve(sealed.take_keys(), &sealed.asked).await;
+        let rejected = answers.iter().filter(|answer| answer.is_err()).count() as u64;
+        let calls = get(&self.tiers.counts.store_calls) - calls;
+        let committed = answers.len() as u64 - rejected;
+        sealed.answer(answers);
+        self.tiers.counts.tell();
+        Flushed { committed, rejected, statements: calls, round_trips: calls, awaited, ..Flushed::default() }
+    }
+}
+
+/// Look-ups go beside any others.
+struct Independent;
+
+impl super::Reach for Independent {
+    fn allows(&self, _other: &Self) -> bool {
+        true
+    }
+}

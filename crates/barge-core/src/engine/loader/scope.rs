@@ -1,0 +1,105 @@
+//! A memory for one request.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use hashbrown::HashMap;
+
+use super::{Loader, LoaderKey, LoaderValue};
+use crate::Result;
+
+/// A memory for one request, as of a web server: what was loaded through it is not loaded again, whatever its loader keeps.
+/// Made by [`Loader::scope`]; cheap to clone and share within the request.
+///
+/// What this process writes meanwhile is loaded again: no load through a scope gives an older row than one through its loader,
+/// where the loader has a cache. Without one it isn't told of writes, and [`clear`](Scope::clear) is the caller's.
+pub struct Scope<K: LoaderKey, V: LoaderValue> {
+    loader: Loader<K, V>,
+    memory: Arc<Mutex<HashMap<K, Remembered<V>>>>,
+}
+
+/// What was loaded, and the version of the table that the loader knew before.
+struct Remembered<V> {
+    value: Option<V>,
+    version: u64,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Clone for Scope<K, V> {
+    fn clone(&self) -> Self {
+        Scope { loader: self.loader.clone(), memory: Arc::clone(&self.memory) }
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
+    pub(super) fn new(loader: Loader<K, V>) -> Self {
+        Scope { loader, memory: Arc::default() }
+    }
+
+    /// What is under a key, as [`Loader::load`].
+    ///
+    /// # Errors
+    /// As [`Loader::load`]; errors are not remembered.
+    pub async fn load(&self, key: K) -> Result<Option<V>> {
+        let version = self.version();
+        if let Some(value) = self.remembered(&key, version) {
+            return Ok(value);
+        }
+        let value = self.loader.load(key.clone()).await?;
+        self.lock().insert(key, Remembered { value: value.clone(), version });
+        Ok(value)
+    }
+
+    /// What is under each key, as [`Loader::load_many`].
+    ///
+    /// # Errors
+    /// As [`Loader::load_many`].
+    pub async fn load_many(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<V>>> {
+        let version = self.version();
+        let keys: Vec<K> = keys.into_iter().collect();
+        let mut values: Vec<Option<Option<V>>> =
+            keys.iter().map(|key| self.remembered(key, version)).collect();
+        let asking: Vec<usize> = (0..keys.len()).filter(|&place| values[place].is_none()).collect();
+        let loaded = self.loader.load_many(asking.iter().map(|&place| keys[place].clone())).await?;
+        let mut memory = self.lock();
+        for (place, value) in asking.into_iter().zip(loaded) {
+            memory.insert(keys[place].clone(), Remembered { value: value.clone(), version });
+            values[place] = Some(value);
+        }
+        Ok(values.into_iter().map(Option::flatten).collect())
+    }
+
+    /// Remembers a value that is at hand.
+    pub fn prime(&self, key: K, value: V) {
+        let version = self.version();
+        self.lock().insert(key, Remembered { value: Some(value), version });
+    }
+
+    /// Forgets a key.
+    pub fn clear(&self, key: &K) {
+        self.lock().remove(key);
+    }
+
+    /// The loader beneath.
+    pub fn loader(&self) -> &Loader<K, V> {
+        &self.loader
+    }
+
+    fn version(&self) -> u64 {
+        self.loader.shared.tiers.local.as_ref().map_or(0, |local| local.version())
+    }
+
+    fn remembered(&self, key: &K, version: u64) -> Option<Option<V>> {
+        let memory = self.lock();
+        let remembered = memory.get(key).filter(|remembered| remembered.version == version)?;
+        Some(remembered.value.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<K, Remembered<V>>> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: LoaderKey, V: LoaderValue> std::fmt::Debug for Scope<K, V> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scope").field("remembered", &self.lock().len()).finish_non_exhaustive()
+    }
+}

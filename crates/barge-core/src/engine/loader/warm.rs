@@ -1,0 +1,98 @@
+//! Filling a loader's caches before anybody asks.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Loader, LoaderKey, LoaderValue};
+use crate::Result;
+use crate::cache::counts::count;
+
+/// How fast to warm, and who is told.
+pub struct WarmOptions {
+    /// Keys in one look-up. Defaults to 1,000.
+    pub batch: usize,
+    /// The most keys a second; `None` goes as fast as the store answers. Defaults to 10,000.
+    pub per_second: Option<u32>,
+    /// Told after each look-up.
+    pub progress: Option<Progress>,
+}
+
+/// Is told how far warming is.
+pub type Progress = Box<dyn FnMut(&Warmed) + Send>;
+
+impl Default for WarmOptions {
+    fn default() -> Self {
+        WarmOptions { batch: 1_000, per_second: Some(10_000), progress: None }
+    }
+}
+
+impl std::fmt::Debug for WarmOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WarmOptions")
+            .field("batch", &self.batch)
+            .field("per_second", &self.per_second)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What warming came to.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Warmed {
+    /// Keys asked for.
+    pub keys: u64,
+    /// Of those, with something under them.
+    pub found: u64,
+    /// Of those, answered with an error.
+    pub failed: u64,
+    /// The time so far.
+    pub elapsed: Duration,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
+    /// Loads keys so that their rows are kept when they are asked for, at a bounded rate. A failure of a key is counted and stops nothing; dropping the
+    /// future ends it.
+    ///
+    /// ```
+    /// # use barge_core::{Loader, Requests, WarmOptions};
+    /// # async fn warm(loader: Loader<i64, String>) -> barge_core::Result<()> {
+    /// let options = WarmOptions { per_second: Some(5_000), ..WarmOptions::default() };
+    /// let warmed = loader.warm(1..=20_000, options).await?;
+    /// println!("{} of {} keys have a row", warmed.found, warmed.keys);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`.
+    pub async fn warm(&self, keys: impl IntoIterator<Item = K>, mut options: WarmOptions) -> Result<Warmed> {
+        let started = Instant::now();
+        let mut warmed = Warmed::default();
+        let mut keys = keys.into_iter();
+        loop {
+            let batch: Vec<K> = keys.by_ref().take(options.batch.max(1)).collect();
+            if batch.is_empty() {
+                return Ok(warmed);
+            }
+            let asked = batch.len() as u64;
+            for answer in self.load_each(batch).await {
+                match answer {
+                    Ok(Some(_)) => warmed.found += 1,
+                    Ok(None) => {}
+                    Err(error) if error.kind() == crate::ErrorKind::Closed => return Err(error),
+                    Err(_) => warmed.failed += 1,
+                }
+            }
+            warmed.keys += asked;
+            warmed.elapsed = started.elapsed();
+            count(&self.shared.tiers.counts.warmed, asked as usize);
+            if let Some(progress) = &mut options.progress {
+                progress(&warmed);
+            }
+            if let Some(rate) = options.per_second {
+                let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate.max(1)));
+                tokio::time::sleep_until(started + due).await;
+            }
+        }
+    }
+}

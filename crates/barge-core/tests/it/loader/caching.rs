@@ -1,0 +1,152 @@
+//! What is kept, and how long.
+
+use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
+use tokio::time::{Instant, advance, sleep};
+
+use super::*;
+
+const TTL: Duration = Duration::from_secs(30);
+
+fn loader(db: &Database, cache: Cache) -> Loader<i64, Arc<Task>> {
+    db.loader::<Task>().cache(cache).start().unwrap()
+}
+
+/// Another program's write, of which nobody here is told.
+async fn write_elsewhere(db: &Database, task: Task) {
+    Database::over(Arc::clone(db.store())).upsert_all(&[task]).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn entries_live_as_long_as_they_should_and_no_longer() {
+    let db = filled(10).await;
+    let loader = loader(&db, Cache::new(TTL).refresh_after(1.0));
+    let load = async |key| name(loader.load(key).await.unwrap());
+    assert_eq!(load(1).await.as_deref(), Some("task 1"));
+    write_elsewhere(&db, task(1, "elsewhere")).await;
+    advance(TTL.mul_f64(0.85)).await;
+    assert_eq!(load(1).await.as_deref(), Some("task 1"), "nothing told of the write");
+    advance(TTL.mul_f64(0.2)).await;
+    assert_eq!(load(1).await.as_deref(), Some("elsewhere"));
+    let statistics = loader.statistics();
+    assert_eq!((statistics.memory_hits, statistics.look_ups, statistics.entries <= 1), (1, 2, true));
+}
+
+#[tokio::test(start_paused = true)]
+async fn expiries_are_spread() {
+    let db = filled(1_000).await;
+    let loader = loader(&db, Cache::new(TTL).jitter(0.5).refresh_after(1.0));
+    loader.load_many(0..1_000).await.unwrap();
+    advance(TTL.mul_f64(0.75)).await;
+    let before = loader.statistics().store_keys;
+    loader.load_many(0..1_000).await.unwrap();
+    let expired = loader.statistics().store_keys - before;
+    assert!((300..700).contains(&expired), "{expired} of 1000 are expired halfway through the spread");
+}
+
+#[tokio::test(start_paused = true)]
+async fn that_there_is_no_row_is_remembered_for_a_moment_and_until_one_is_written() {
+    let db = filled(1).await;
+    let loader = loader(&db, Cache::new(TTL).absent(Duration::from_secs(1)).jitter(0.0));
+    let load = async |key| name(loader.load(key).await.unwrap());
+    assert_eq!((load(77).await, load(77).await), (None, None));
+    assert_eq!(loader.statistics().look_ups, 1);
+    write_elsewhere(&db, task(77, "elsewhere")).await;
+    assert_eq!(load(77).await, None);
+    advance(Duration::from_secs(1)).await;
+    assert_eq!(load(77).await.as_deref(), Some("elsewhere"));
+    assert_eq!(load(78).await, None);
+    db.insert_all(&[task(78, "here")]).await.unwrap();
+    assert_eq!(load(78).await.as_deref(), Some("here"));
+    let forgetful = db.loader::<Task>().cache(Cache::new(TTL).absent(Duration::ZERO)).start().unwrap();
+    for _ in 0..2 {
+        assert!(forgetful.load(99_i64).await.unwrap().is_none());
+    }
+    assert_eq!(forgetful.statistics().look_ups, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_in_demand_never_expire_and_are_read_once_each_time() {
+    let db = filled(10).await;
+    let loader = loader(&db, Cache::new(TTL).refresh_after(0.5).jitter(0.0));
+    loader.load(1).await.unwrap();
+    let end = Instant::now() + TTL * 10;
+    while Instant::now() < end {
+        sleep(Duration::from_millis(250)).await;
+        let started = Instant::now();
+        let tasks: Vec<_> = (0..50)
+            .map(|_| {
+                let loader = loader.clone();
+                tokio::spawn(async move { loader.load(1).await.unwrap().is_some() })
+            })
+            .collect();
+        for task in tasks {
+            assert!(task.await.unwrap());
+        }
+        assert!(started.elapsed().is_zero(), "waited for the store");
+    }
+    let statistics = loader.statistics();
+    assert!((18..=22).contains(&statistics.look_ups), "twice a time to live: {statistics:?}");
+    assert_eq!(statistics.refreshes + 1, statistics.look_ups);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_expired_is_served_only_while_the_store_cannot_be_reached() {
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Task::table())).unwrap();
+    let faults =
+        (2..60).map(|nth| Fault { point: Point::Read, nth, effect: Effect::Fail(ErrorKind::ConnectionLost) });
+    let db = Database::new(FaultStore::new(Arc::new(store), FaultPlan::new(faults)));
+    db.insert_all(&[task(1, "one"), task(2, "two")]).await.unwrap();
+    let cache = Cache::new(TTL).refresh_after(1.0).stale_while_unavailable(TTL * 2);
+    let loader = db.loader::<Task>().cache(cache).timeout(Duration::from_secs(1)).start::<i64>().unwrap();
+    assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("one"));
+    advance(TTL * 2).await;
+    assert_eq!(
+        name(loader.load(1).await.unwrap()).as_deref(),
+        Some("one"),
+        "expired, and better than nothing"
+    );
+    assert_eq!(loader.load(2).await.unwrap_err().kind(), ErrorKind::ConnectionLost, "never read before");
+    // What this process wrote is never served older.
+    db.upsert_all(&[task(1, "written")]).await.unwrap();
+    assert_eq!(loader.load(1).await.unwrap_err().kind(), ErrorKind::ConnectionLost);
+    assert_eq!(loader.statistics().stale, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_is_bounded_by_entries_or_bytes() {
+    let db = filled(5_000).await;
+    for cache in [Cache::new(TTL).entries(100), Cache::new(TTL).bytes(40_000)] {
+        let loader = loader(&db, cache);
+        for _ in 0..3 {
+            loader.load_many(0..5_000).await.unwrap();
+        }
+        let statistics = loader.statistics();
+        assert!(statistics.entries <= 250 && statistics.evictions > 1_000, "{statistics:?}");
+    }
+    let nothing = loader(&db, Cache::new(TTL).entries(0));
+    nothing.load_many([1, 2]).await.unwrap();
+    nothing.load_many([1, 2]).await.unwrap();
+    assert_eq!(nothing.statistics().memory_hits, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn primed_and_cleared() {
+    let db = filled(10).await;
+    let loader = loader(&db, Cache::new(TTL));
+    let load = async |key| name(loader.load(key).await.unwrap());
+    loader.prime(3, Arc::new(task(3, "too early")));
+    assert_eq!(
+        load(3).await.as_deref(),
+        Some("task 3"),
+        "before the first look-up nothing tells it of writes"
+    );
+    loader.clear(&3);
+    loader.prime(3, Arc::new(task(3, "primed")));
+    assert_eq!(load(3).await.as_deref(), Some("primed"));
+    loader.clear(&3);
+    assert_eq!(load(3).await.as_deref(), Some("task 3"));
+    loader.prime(3, Arc::new(task(3, "primed")));
+    loader.clear_all();
+    assert_eq!(load(3).await.as_deref(), Some("task 3"));
+}

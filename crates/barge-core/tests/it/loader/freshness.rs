@@ -1,0 +1,154 @@
+//! After a write was acknowledged, no look-up by key that begins later gives an older row.
+
+use std::sync::atomic::AtomicI64;
+
+use barge_testkit::{FaultPlan, FaultStore, Point};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::sleep;
+
+use super::*;
+
+const KEYS: i64 = 6;
+
+/// A row whose number grows with each write.
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "versions")]
+struct Version {
+    #[record(key)]
+    id: i64,
+    version: i64,
+}
+
+/// What was acknowledged of each key.
+#[derive(Default)]
+struct Acknowledged([AtomicI64; KEYS as usize]);
+
+impl Acknowledged {
+    fn at_least(&self, key: i64) -> i64 {
+        self.0[key as usize].load(Ordering::SeqCst)
+    }
+
+    fn add(&self, key: i64, version: i64) {
+        self.0[key as usize].fetch_max(version, Ordering::SeqCst);
+    }
+}
+
+fn versions(fault_seed: Option<u64>) -> Database {
+    let store = MemoryStore::new().commit_can_be_unknown().latency(Duration::from_millis(10));
+    store.create(MemoryTable::new(Version::table())).unwrap();
+    match fault_seed {
+        // What strikes at reads only makes them slower.
+        Some(seed) => {
+            Database::new(FaultStore::new(Arc::new(store), FaultPlan::from_seed(seed).sparing(Point::Read)))
+        }
+        None => Database::new(store),
+    }
+}
+
+/// Writes each key with growing numbers, in one of several ways.
+async fn write(db: Database, acknowledged: Arc<Acknowledged>, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let writer = db.writer().start();
+    let (mut version, mut waiting) = (0, Vec::new());
+    for _ in 0..60 {
+        sleep(Duration::from_millis(random.random_range(0..12))).await;
+        let key = random.random_range(0..KEYS);
+        version += 1;
+        let row = Version { id: key, version };
+        if random.random_range(0..4) > 0 {
+            let receipt = writer.upsert(&row).await.unwrap();
+            let acknowledged = acknowledged.clone();
+            waiting.push(tokio::spawn(async move {
+                if receipt.await.is_ok() {
+                    acknowledged.add(key, version);
+                }
+            }));
+            continue;
+        }
+        // One at a time, so that numbers grow in the database as they do here.
+        writer.flush().await.unwrap();
+        if db.upsert_all(&[row]).await.is_ok() {
+            acknowledged.add(key, version);
+        }
+    }
+    for waiting in waiting {
+        waiting.await.unwrap();
+    }
+    let _ = writer.close().await.unwrap();
+}
+
+async fn read(loader: Loader<i64, Arc<Version>>, acknowledged: Arc<Acknowledged>, seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let scope = loader.scope();
+    for _ in 0..150 {
+        sleep(Duration::from_micros(random.random_range(0..8_000))).await;
+        let key = random.random_range(0..KEYS);
+        let expected = acknowledged.at_least(key);
+        let found = match random.random_range(0..3) {
+            0 => scope.load(key).await.unwrap(),
+            1 => loader.load_many([key, (key + 1) % KEYS]).await.unwrap().swap_remove(0),
+            _ => loader.load(key).await.unwrap(),
+        };
+        let found = found.map_or(0, |row| row.version);
+        assert!(
+            found >= expected,
+            "seed {seed}, key {key}: {expected} was acknowledged, and {found} is read"
+        );
+    }
+}
+
+async fn race(seed: u64, cache: Cache, faults: bool) -> u64 {
+    let db = versions(faults.then_some(seed));
+    let acknowledged = Arc::new(Acknowledged::default());
+    let mut tasks = vec![tokio::spawn(write(db.clone(), acknowledged.clone(), seed))];
+    // Loaders that begin while commits are under way.
+    sleep(Duration::from_millis(seed % 30)).await;
+    let mut loaders = Vec::new();
+    for reader in 0..4 {
+        let loader = db.loader::<Version>().cache(cache.clone()).in_flight(1 + reader % 3).start().unwrap();
+        for reader in 0..2 {
+            tasks.push(tokio::spawn(read(loader.clone(), acknowledged.clone(), seed * 10 + reader)));
+        }
+        loaders.push(loader);
+        sleep(Duration::from_millis(40)).await;
+    }
+    for task in tasks {
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    loaders.iter().map(|loader| loader.statistics().memory_hits).sum()
+}
+
+#[tokio::test(start_paused = true)]
+async fn memory_never_gives_an_older_row_than_was_written() {
+    let mut hits = 0;
+    for seed in 0..150 {
+        hits += race(seed, Cache::new(Duration::from_secs(30)), seed % 2 == 1).await;
+    }
+    assert!(hits > 5_000, "{hits} hits: the cache had little to do with it");
+}
+
+/// Statements of the application's own: of all tables, unless it says which.
+#[tokio::test(start_paused = true)]
+async fn statements_that_say_nothing_drop_everything() {
+    let db = filled(3).await;
+    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(30))).start().unwrap();
+    let look_ups = async |wanted: u64, why: &str| {
+        loader.load(1_i64).await.unwrap();
+        assert_eq!(loader.statistics().look_ups, wanted, "{why}");
+    };
+    look_ups(1, "the first").await;
+    look_ups(1, "kept").await;
+    let mut tx = db.begin().await.unwrap();
+    tx.writes("elsewhere");
+    tx.commit().await.unwrap();
+    look_ups(1, "another table").await;
+    let mut tx = db.begin().await.unwrap();
+    tx.writes("Tasks");
+    tx.commit().await.unwrap();
+    look_ups(2, "this one").await;
+    let mut tx = db.begin().await.unwrap();
+    tx.writes("tasks");
+    tx.rollback().await.unwrap();
+    look_ups(2, "rolled back").await;
+}

@@ -1,0 +1,258 @@
+//! Keys are looked up together, and what is kept of them is never older than what was written.
+
+mod caching;
+mod freshness;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use barge_core::{Cache, Error, ErrorKind, Loader, LookUpBy, Requests, WarmOptions, WhenFull};
+
+use super::*;
+
+const LATENCY: Duration = Duration::from_millis(20);
+
+/// A store behind a network, with tasks 0 to `rows`.
+async fn filled(rows: i64) -> Database {
+    let store = MemoryStore::new().latency(LATENCY);
+    store.create(MemoryTable::new(Task::table())).unwrap();
+    let database = Database::new(store);
+    let tasks: Vec<Task> = (0..rows).map(|id| task(id, &format!("task {id}"))).collect();
+    database.insert_all(&tasks).await.unwrap();
+    database
+}
+
+fn name(task: Option<Arc<Task>>) -> Option<String> {
+    task.map(|task| task.name.clone())
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_in_flight_are_one_look_up_in_the_order_asked() {
+    let loader = filled(50).await.loader::<Task>().start().unwrap();
+    let first = tokio::spawn({
+        let loader = loader.clone();
+        async move { loader.load(0).await.map(name) }
+    });
+    tokio::task::yield_now().await;
+    // While the first is under way, these gather: repeated ones and missing ones among them.
+    let keys: Vec<i64> = (0..100).chain(0..100).rev().collect();
+    let found = loader.load_many(keys.clone()).await.unwrap();
+    for (key, found) in keys.iter().zip(found) {
+        assert_eq!(name(found), (*key < 50).then(|| format!("task {key}")));
+    }
+    assert_eq!(first.await.unwrap().unwrap().as_deref(), Some("task 0"));
+    let statistics = loader.close().await;
+    assert_eq!((statistics.look_ups, statistics.batches), (2, 2), "{statistics:?}");
+    assert_eq!((statistics.requests, statistics.store_keys, statistics.joined), (201, 101, 100));
+    assert_eq!((statistics.absent, statistics.errors, statistics.waiting), (50, 0, 0));
+    assert_eq!(statistics.look_ups_saved(), 199);
+    assert_eq!(loader.load(1).await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_key_leaves_at_once_and_tasks_share_the_next() {
+    let loader = filled(1_000).await.loader::<Task>().start().unwrap();
+    let tasks: Vec<_> = (0..1_000_i64)
+        .map(|key| {
+            let loader = loader.clone();
+            tokio::spawn(async move { name(loader.load(key).await.unwrap()) })
+        })
+        .collect();
+    for (key, task) in tasks.into_iter().enumerate() {
+        assert_eq!(task.await.unwrap(), Some(format!("task {key}")));
+    }
+    assert!(loader.statistics().look_ups <= 3, "{:?}", loader.statistics());
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_keys_are_cut_and_a_full_loader_waits_or_refuses() {
+    let db = filled(100).await;
+    let loader = db.loader::<Task>().max_keys(10).start().unwrap();
+    let found = loader.load_many(0..1_000_i64).await.unwrap();
+    assert_eq!(found.iter().filter(|task| task.is_some()).count(), 100);
+    assert!(loader.statistics().keys_per_batch() <= 20.0, "{:?}", loader.statistics());
+
+    let refusing = db.loader::<Task>().max_keys(2).when_full(WhenFull::Reject).start().unwrap();
+    let asked: Vec<_> = (0..10_i64)
+        .map(|key| {
+            let loader = refusing.clone();
+            tokio::spawn(async move { loader.load(key).await.map(drop).map_err(|error| error.kind()) })
+        })
+        .collect();
+    let mut refused = 0;
+    for asked in asked {
+        match asked.await.unwrap() {
+            Ok(()) => {}
+            Err(kind) => {
+                assert_eq!(kind, ErrorKind::BufferFull);
+                refused += 1;
+            }
+        }
+    }
+    assert!((1..10).contains(&refused), "{refused}");
+}
+
+/// Rows whose reading fails where a column is NULL.
+#[derive(Debug, PartialEq, Record, FromRow)]
+#[record(table = "accounts")]
+struct Strict {
+    #[record(key)]
+    id: i64,
+    email: String,
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_keys_error_is_that_keys_alone() {
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Account::table())).unwrap();
+    let db = Database::new(store);
+    let account = |id: i64| Account { id, email: (id != 2).then(|| format!("{id}@example.org")) };
+    db.insert_all(&[account(1), account(2), account(3)]).await.unwrap();
+    let loader = db.loader::<Strict>().start().unwrap();
+    let answers = loader.load_each([1_i64, 2, 3, 4]).await;
+    let error = answers[1].as_ref().unwrap_err();
+    assert_eq!((error.kind(), error.column()), (ErrorKind::InvalidValue, Some("email")));
+    assert!(matches!(&answers[0], Ok(Some(account)) if account.id == 1));
+    assert!(matches!(&answers[2], Ok(Some(account)) if account.id == 3));
+    assert!(matches!(&answers[3], Ok(None)));
+    assert_eq!(loader.load_many([1_i64, 2]).await.unwrap_err().kind(), ErrorKind::InvalidValue);
+    assert_eq!(loader.statistics().errors, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_of_several_columns_and_of_other_types() {
+    #[derive(Clone, Debug, PartialEq, Record, FromRow)]
+    #[record(table = "balances")]
+    struct Balance {
+        #[record(key)]
+        user: i64,
+        #[record(key)]
+        currency: String,
+        amount: i64,
+    }
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Balance::table())).unwrap();
+    let db = Database::new(store);
+    let balance = |user, currency: &str, amount| Balance { user, currency: currency.to_owned(), amount };
+    db.insert_all(&[balance(1, "EUR", 5), balance(1, "BTC", 7), balance(2, "EUR", 9)]).await.unwrap();
+    let cache = Cache::new(Duration::from_secs(60));
+    let loader = db.loader::<Balance>().cache(cache).start().unwrap();
+    // Users as i32: number types need not match.
+    let amount = async |user: i32, currency: &str| {
+        loader.load((user, currency.to_owned())).await.unwrap().map(|balance| balance.amount)
+    };
+    assert_eq!(amount(1, "BTC").await, Some(7));
+    assert_eq!(amount(2, "BTC").await, None);
+    db.upsert_all(&[balance(1, "BTC", 8), balance(2, "BTC", 1)]).await.unwrap();
+    assert_eq!(
+        (amount(1, "BTC").await, amount(2, "BTC").await, amount(2, "EUR").await),
+        (Some(8), Some(1), Some(9))
+    );
+    let error = db.loader::<Balance>().start::<i64>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_by_another_column() {
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Order::table())).unwrap();
+    let db = Database::new(store);
+    let order = |id, account| Order { id, account, amount: 1 };
+    db.insert_all(&[order(1, Some(7)), order(2, Some(8)), order(3, Some(7)), order(4, None)]).await.unwrap();
+    let newest = LookUpBy::from("account").order_by("id", barge_core::Direction::Descending).limit(2);
+    let cache = Cache::new(Duration::from_secs(60));
+    let loader = db.loader_by::<Order>(newest).cache(cache).start().unwrap();
+    let ids = async |account: i64| -> Vec<i64> {
+        loader.load(account).await.unwrap().unwrap_or_default().iter().map(|order| order.id).collect()
+    };
+    assert_eq!((ids(7).await, ids(8).await, ids(9).await), (vec![3, 1], vec![2], vec![]));
+    assert_eq!(ids(7).await, [3, 1]);
+    assert_eq!(loader.statistics().memory_hits, 1);
+    // A write of any key of the table may be another row of this one.
+    db.insert_all(&[order(5, Some(7)), order(6, Some(9))]).await.unwrap();
+    assert_eq!((ids(7).await, ids(9).await), (vec![5, 3], vec![6]));
+    let error = db.loader_by::<Order>("nowhere").start::<i64>().unwrap().load(1).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::MissingColumn, "{error}");
+}
+
+#[tokio::test]
+async fn handlers_of_the_applications_own() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let loader = Loader::builder(move |keys: Requests<u32>| {
+        let call = counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            if call == 0 {
+                return Err(Error::new(ErrorKind::Busy, "try again"));
+            }
+            assert!(!keys.contains(&666), "made up");
+            let answer = |key: &u32| match key {
+                13 => Err(Error::new(ErrorKind::InvalidValue, "thirteen")),
+                key => Ok((key % 2 == 0).then_some(key * 10)),
+            };
+            Ok(keys.iter().map(answer).collect())
+        }
+    })
+    .start()
+    .unwrap();
+    assert_eq!(loader.load_many([2, 3, 2]).await.unwrap(), [Some(20), None, Some(20)]);
+    let answers = loader.load_each([4, 13]).await;
+    assert_eq!(answers[0].as_ref().unwrap(), &Some(40));
+    assert_eq!(answers[1].as_ref().unwrap_err().to_string(), "thirteen");
+    assert_eq!(calls.load(Ordering::Relaxed), 3, "a failure that passes is tried again");
+    assert_eq!(loader.load(666).await.unwrap_err().kind(), ErrorKind::Handler);
+    assert_eq!(loader.load(8).await.unwrap(), Some(80), "it goes on after a panic");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_scope_remembers_until_something_is_written() {
+    let db = filled(10).await;
+    let loader = db.loader::<Task>().start().unwrap();
+    let scope = loader.scope();
+    let load = async |key: i64| name(scope.load(key).await.unwrap());
+    assert_eq!(load(1).await.as_deref(), Some("task 1"));
+    assert_eq!((load(1).await.as_deref(), load(11).await), (Some("task 1"), None));
+    assert_eq!(scope.load_many([1_i64, 2, 11]).await.unwrap().iter().flatten().count(), 2);
+    assert_eq!(loader.statistics().store_keys, 3);
+    db.upsert_all(&[task(1, "changed"), task(11, "new")]).await.unwrap();
+    assert_eq!((load(1).await.as_deref(), load(11).await.as_deref()), (Some("changed"), Some("new")));
+    scope.prime(5, Arc::new(task(5, "primed")));
+    assert_eq!(load(5).await.as_deref(), Some("primed"));
+    scope.clear(&5);
+    assert_eq!(load(5).await.as_deref(), Some("task 5"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn warming_keeps_to_its_rate_and_tells_how_far_it_is() {
+    let db = filled(500).await;
+    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).start().unwrap();
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let heard = told.clone();
+    let options = WarmOptions {
+        batch: 100,
+        per_second: Some(200),
+        progress: Some(Box::new(move |warmed| heard.lock().unwrap().push(warmed.keys))),
+    };
+    let started = tokio::time::Instant::now();
+    let warmed = loader.warm(0..600_i64, options).await.unwrap();
+    assert_eq!((warmed.keys, warmed.found, warmed.failed), (600, 500, 0));
+    assert!((2.9..3.2).contains(&started.elapsed().as_secs_f64()), "{:?}", started.elapsed());
+    assert_eq!(*told.lock().unwrap(), [100, 200, 300, 400, 500, 600]);
+    let look_ups = loader.statistics().look_ups;
+    assert_eq!(name(loader.load(17).await.unwrap()).as_deref(), Some("task 17"));
+    assert_eq!((loader.statistics().look_ups, loader.statistics().warmed), (look_ups, 600));
+}
+
+#[tokio::test]
+async fn settings_out_of_bounds_are_refused() {
+    let (_, db) = database().await;
+    let day = Duration::from_secs(86_400);
+    for cache in [Cache::new(Duration::ZERO), Cache::new(day).jitter(1.0), Cache::new(day).refresh_after(2.0)]
+    {
+        let error = db.loader::<Task>().cache(cache).start::<i64>().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+    }
+    assert_eq!(db.loader::<Task>().max_keys(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
+    assert_eq!(db.loader::<Task>().in_flight(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
+}
