@@ -92,7 +92,8 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
                 Touched::Keys(keys) => {
                     self.local.lower(&keys, rolled_back);
                     if !rolled_back {
-                        self.tell(Stale::Keys(keys));
+                        let many = self.local.has_many_rows();
+                        self.tell(if many { Stale::All } else { Stale::Keys(keys) });
                     }
                 }
                 Touched::Added => {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::SharedTier;
+use super::shared::wall_clock;
 use crate::{Error, ErrorKind, Result};
 
 /// What a [`Loader`](crate::Loader) keeps of what it read, and how long.
@@ -33,6 +34,7 @@ pub struct Cache {
     pub(crate) shared_timeout: Duration,
     pub(crate) lease: Duration,
     pub(crate) clock_skew: Duration,
+    pub(crate) clock: fn() -> i64,
 }
 
 /// What the process's own tier holds.
@@ -54,8 +56,9 @@ impl Cache {
             capacity: Capacity::Entries(100_000),
             shared: None,
             shared_timeout: Duration::from_millis(100),
-            lease: Duration::from_secs(2),
+            lease: Duration::from_millis(500),
             clock_skew: Duration::from_secs(5),
+            clock: wall_clock,
         }
     }
 
@@ -111,7 +114,7 @@ impl Cache {
     }
 
     /// How long another process's look-up of the same key is waited for, and how long a process that ended keeps
-    /// others from filling an entry. Defaults to 2 s.
+    /// others from filling an entry. Defaults to 500 ms.
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time;
         self
@@ -120,6 +123,13 @@ impl Cache {
     /// How far the clocks of machines that share a cache may be apart. Defaults to 5 s.
     pub fn clock_skew(mut self, time: Duration) -> Self {
         self.clock_skew = time;
+        self
+    }
+
+    /// Another clock than the machine's, in microseconds since 1970: for tests whose time stands still.
+    #[doc(hidden)]
+    pub fn clock(mut self, clock: fn() -> i64) -> Self {
+        self.clock = clock;
         self
     }
 

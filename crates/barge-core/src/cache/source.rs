@@ -38,6 +38,16 @@ pub(crate) trait Source<K, V>: Send + Sync + 'static {
     /// `Unsupported` where it can't.
     fn names(&self, keys: &[K]) -> Result<Vec<String>>;
 
+    /// Keys as they are written down, and a name for their layout; `None` where they can't be.
+    fn encode_keys(&self, _keys: &[K]) -> Option<(String, Vec<Bytes>)> {
+        None
+    }
+
+    /// Keys that were written down under the name that [`encode_keys`](Source::encode_keys) gives.
+    fn decode_keys(&self, _rows: &[&[u8]]) -> Vec<K> {
+        Vec::new()
+    }
+
     /// The name of the mark that tells of changes in a shared cache.
     fn mark(&self) -> String;
 

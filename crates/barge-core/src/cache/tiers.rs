@@ -11,7 +11,7 @@ use super::counts::{Counts, count};
 use super::forget::Stale;
 use super::local::{Local, LookingUp, Read};
 use super::options::Cache;
-use super::shared::{Shared, frame, unframe, wall_clock};
+use super::shared::{Shared, frame, unframe};
 use super::source::{Found, Source};
 use super::{Entry, Lease};
 use crate::engine::Retry;
@@ -95,6 +95,19 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             None => (None, None, None, None),
         };
         Tiers { source, local, shared, options, retry, told, counts: Counts::default() }
+    }
+
+    /// Does what has to be done before the first look-up.
+    pub(crate) async fn begin(&self) -> Result<()> {
+        self.source.start().await
+    }
+
+    pub(crate) fn encode_keys(&self, keys: &[K]) -> Option<(String, Vec<Bytes>)> {
+        self.source.encode_keys(keys)
+    }
+
+    pub(crate) fn decode_keys(&self, rows: &[&[u8]]) -> Vec<K> {
+        self.source.decode_keys(rows)
     }
 
     /// Answers keys, each once. A failure of the whole is every key's that no tier had.
@@ -216,7 +229,11 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         waiting
     }
 
+    /// Whether a key may come from another's look-up. One that is only refreshed keeps nobody waiting.
     fn may_wait(&self, round: &Round<'_, K, V>, key: &Leased) -> bool {
+        if round.asked[key.place] == Asked::Refreshed {
+            return false;
+        }
         let local = self.local.as_deref();
         !local.is_some_and(|local| local.was_written(&round.keys[key.place], Instant::now()))
     }
@@ -233,7 +250,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         names.push(self.source.mark());
         let mut entries = shared.read(&names).await?;
         let mark = entries.pop()?.unwrap_or_default();
-        let (now, wall) = (Instant::now(), wall_clock());
+        let (now, wall) = (Instant::now(), (options.clock)());
         let skew = options.clock_skew.as_micros() as i64;
         let lives = options.time_to_live.as_micros() as i64;
         let mut hits = Vec::new();
@@ -306,7 +323,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             return;
         }
         let keys: Vec<K> = places.iter().map(|&place| round.keys[place].clone()).collect();
-        let since = wall_clock();
+        let since = self.options.as_ref().map_or(0, |options| (options.clock)());
         count(&self.counts.store_keys, keys.len());
         match self.look_up(Requests::new(keys), !waiting.granted.is_empty()).await {
             Ok(found) => {

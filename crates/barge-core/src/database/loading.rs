@@ -332,6 +332,25 @@ where
         Ok((0..batch.num_rows()).map(name).collect())
     }
 
+    fn encode_keys(&self, keys: &[K]) -> Option<(String, Vec<Bytes>)> {
+        let held = self.held.get()?;
+        let converter = key_converter(&held.fields)?;
+        let batch = keys_as(self.table.name(), &held.fields, keys).ok()?;
+        let rows = converter.convert_columns(batch.columns()).ok()?;
+        let types: Vec<String> =
+            held.fields.iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+        let name = format!("{} {}", self.table.name(), types.join(","));
+        Some((name, rows.iter().map(|row| Bytes::copy_from_slice(row.as_ref())).collect()))
+    }
+
+    fn decode_keys(&self, rows: &[&[u8]]) -> Vec<K> {
+        let converter = self.held.get().and_then(|held| key_converter(&held.fields));
+        let Some(converter) = converter.filter(|_| !rows.is_empty()) else { return Vec::new() };
+        let parser = converter.parser();
+        let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)));
+        columns.ok().and_then(|columns| K::read(&columns).ok()).unwrap_or_default()
+    }
+
     fn mark(&self) -> String {
         let mut mark = String::new();
         escape(&self.table.name().to_string().to_ascii_lowercase(), &mut mark);
@@ -353,6 +372,10 @@ where
             })
             .collect()
     }
+}
+
+fn key_converter(fields: &[FieldRef]) -> Option<RowConverter> {
+    RowConverter::new(fields.iter().map(|field| SortField::new(field.data_type().clone())).collect()).ok()
 }
 
 /// Rows as bytes, and back.

@@ -1,12 +1,14 @@
 //! Setting up a loader.
 
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::frequent::{Frequent, keep};
 use super::open::Open;
 use super::{Lane, Loader, LoaderKey, LoaderValue, Shared};
 use crate::cache::Cache;
@@ -30,6 +32,7 @@ pub(crate) struct Settings {
     pub(crate) in_flight: usize,
     pub(crate) timeout: Duration,
     pub(crate) cache: Option<Cache>,
+    pub(crate) remember: Option<PathBuf>,
 }
 
 impl Default for Settings {
@@ -39,6 +42,7 @@ impl Default for Settings {
             in_flight: 1,
             timeout: Duration::from_secs(10),
             cache: None,
+            remember: None,
         }
     }
 }
@@ -81,6 +85,14 @@ impl<S> LoaderBuilder<S> {
     /// Keeps what was read. Defaults to keeping nothing.
     pub fn cache(mut self, cache: Cache) -> Self {
         self.settings.cache = Some(cache);
+        self
+    }
+
+    /// Remembers in a file which keys are asked for most, and warms them when the loader starts, at most 10,000 a second: a process that starts
+    /// anew isn't slow for its first users. They are counted from a sample, and written once a minute and by [`Loader::close`]. A file that can't be read
+    /// or is another loader's is passed over. Only for rows of a database, with a cache.
+    pub fn remember(mut self, file: impl Into<PathBuf>) -> Self {
+        self.settings.remember = Some(file.into());
         self
     }
 }
@@ -166,10 +178,18 @@ pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
     if let Some(cache) = &settings.cache {
         cache.validate()?;
     }
+    if settings.remember.is_some() && settings.cache.is_none() {
+        let message = "there is nothing to warm without a cache: leave `remember` out, or set a cache";
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
     let tiers = Arc::new(Tiers::new(source, cached, settings.timeout));
     let lanes = (0..settings.in_flight).map(|_| Lane { tiers: Arc::clone(&tiers) }).collect();
     let engine = Engine::start(settings.limits, Open::new(), lanes)?;
-    Ok(Loader { shared: Arc::new(Shared { engine, tiers }) })
+    let shared = Arc::new(Shared { engine, tiers, frequent: settings.remember.map(Frequent::new) });
+    if shared.frequent.is_some() {
+        tokio::spawn(keep(Arc::downgrade(&shared)));
+    }
+    Ok(Loader { shared })
 }
 
 impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {

@@ -1,6 +1,7 @@
 //! Keys asked for one by one are looked up together, through caches. See [`Loader`].
 
 mod builder;
+pub(crate) mod frequent;
 mod open;
 mod scope;
 mod statistics;
@@ -19,6 +20,7 @@ use crate::cache::local::Kept;
 use crate::cache::tiers::{Asked, Tiers};
 pub use builder::{Handler, LoaderBuilder};
 pub(crate) use builder::{Settings, start};
+use frequent::Frequent;
 use open::{Answers, Open, Sealed};
 pub use scope::Scope;
 pub use statistics::LoaderStatistics;
@@ -72,6 +74,8 @@ impl<T: Clone + Send + Sync + 'static> LoaderValue for T {}
 struct Shared<K: LoaderKey, V: LoaderValue> {
     engine: Arc<Engine<Open<K, V>>>,
     tiers: Arc<Tiers<K, V>>,
+    /// Which keys are asked for most, where that is remembered.
+    frequent: Option<Frequent<K>>,
 }
 
 impl<K: LoaderKey, V: LoaderValue> Drop for Shared<K, V> {
@@ -95,6 +99,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// The key's own, or the look-up's; `BufferFull`, `Closed`.
     pub async fn load(&self, key: K) -> Result<Option<V>> {
         count(&self.shared.tiers.counts.requests, 1);
+        self.note(&key);
         if let Some(kept) = self.kept(&key) {
             return Ok(kept.value.clone());
         }
@@ -121,6 +126,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         let mut answers: Vec<Option<Result<Option<V>>>> = Vec::new();
         let mut asking: Vec<(usize, K)> = Vec::new();
         for (place, key) in keys.into_iter().enumerate() {
+            self.note(&key);
             match self.kept(&key) {
                 Some(kept) => answers.push(Some(Ok(kept.value.clone()))),
                 None => {
@@ -157,6 +163,13 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
             }
         }
         answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect()
+    }
+
+    #[inline]
+    fn note(&self, key: &K) {
+        if let Some(frequent) = &self.shared.frequent {
+            frequent.note(key);
+        }
     }
 
     /// What is kept of the key in this process's memory; has it read anew where that is due.
@@ -214,6 +227,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// Takes no more keys, and waits until those that were asked for are answered. May be called again.
     pub async fn close(&self) -> LoaderStatistics {
         self.shared.engine.close().await;
+        self.shared.write_frequent().await;
         self.statistics()
     }
 

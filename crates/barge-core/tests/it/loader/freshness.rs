@@ -9,20 +9,20 @@ use tokio::time::sleep;
 
 use super::*;
 
-const KEYS: i64 = 6;
+pub(super) const KEYS: i64 = 6;
 
 /// A row whose number grows with each write.
 #[derive(Clone, Debug, PartialEq, Record, FromRow)]
 #[record(table = "versions")]
-struct Version {
+pub(super) struct Version {
     #[record(key)]
-    id: i64,
-    version: i64,
+    pub(super) id: i64,
+    pub(super) version: i64,
 }
 
 /// What was acknowledged of each key.
 #[derive(Default)]
-struct Acknowledged([AtomicI64; KEYS as usize]);
+pub(super) struct Acknowledged([AtomicI64; KEYS as usize]);
 
 impl Acknowledged {
     fn at_least(&self, key: i64) -> i64 {
@@ -47,7 +47,7 @@ fn versions(fault_seed: Option<u64>) -> Database {
 }
 
 /// Writes each key with growing numbers, in one of several ways.
-async fn write(db: Database, acknowledged: Arc<Acknowledged>, seed: u64) {
+pub(super) async fn write(db: Database, acknowledged: Arc<Acknowledged>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let writer = db.writer().start();
     let (mut version, mut waiting) = (0, Vec::new());
@@ -78,7 +78,7 @@ async fn write(db: Database, acknowledged: Arc<Acknowledged>, seed: u64) {
     let _ = writer.close().await.unwrap();
 }
 
-async fn read(loader: Loader<i64, Arc<Version>>, acknowledged: Arc<Acknowledged>, seed: u64) {
+pub(super) async fn read(loader: Loader<i64, Arc<Version>>, acknowledged: Arc<Acknowledged>, seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let scope = loader.scope();
     for _ in 0..150 {

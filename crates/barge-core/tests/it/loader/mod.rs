@@ -2,6 +2,7 @@
 
 mod caching;
 mod freshness;
+mod sharing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -255,4 +256,31 @@ async fn settings_out_of_bounds_are_refused() {
     }
     assert_eq!(db.loader::<Task>().max_keys(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
     assert_eq!(db.loader::<Task>().in_flight(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_in_demand_are_warm_from_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("tasks.keys");
+    let db = filled(500).await;
+    let start =
+        || db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).remember(&file).start().unwrap();
+    let loader = start();
+    for _ in 0..2_000 {
+        loader.load_many([3_i64, 17, 400]).await.unwrap();
+    }
+    loader.close().await;
+    let next = start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(next.statistics().warmed, 3);
+    let look_ups = next.statistics().look_ups;
+    assert_eq!(name(next.load(17_i64).await.unwrap()).as_deref(), Some("task 17"));
+    assert_eq!(next.statistics().look_ups, look_ups);
+    // What isn't a file of this loader's is passed over.
+    std::fs::write(&file, "something else").unwrap();
+    let next = start();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((next.statistics().warmed, name(next.load(1_i64).await.unwrap()).is_some()), (0, true));
+    let error = db.loader::<Task>().remember(&file).start::<i64>().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }

@@ -1,0 +1,265 @@
+//! Loaders over a cache that processes share, which does all that such a cache may do wrong.
+
+use std::sync::OnceLock;
+
+use barge_core::cache::SharedTier;
+use barge_testkit::{MemoryTier, TierFaults};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::{Instant, sleep};
+
+use super::freshness::{Acknowledged, KEYS, Version, read, write};
+use super::*;
+
+const TTL: Duration = Duration::from_secs(30);
+
+/// The time of all machines: the one that stands still and leaps in these tests.
+fn clock() -> i64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    1_700_000_000_000_000 + START.get_or_init(Instant::now).elapsed().as_micros() as i64
+}
+
+/// A cache over a client of its own, which keeps nothing in memory unless asked to.
+fn shared(tier: &MemoryTier, time_to_live: Duration) -> Cache {
+    Cache::new(time_to_live).entries(0).shared(Arc::new(tier.another())).clock(clock)
+}
+
+fn tasks_of(db: &Database, cache: Cache) -> Loader<i64, Arc<Task>> {
+    db.loader::<Task>().cache(cache).start().unwrap()
+}
+
+/// The same store as another process sees it.
+fn elsewhere(db: &Database) -> Database {
+    Database::over(Arc::clone(db.store()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_process_read_another_finds() {
+    clock();
+    let (db, tier) = (filled(200).await, MemoryTier::new());
+    let (here, there) = (tasks_of(&db, shared(&tier, TTL)), tasks_of(&elsewhere(&db), shared(&tier, TTL)));
+    here.load_many(0..100).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let found = there.load_many(0..150).await.unwrap();
+    for (key, found) in found.into_iter().enumerate() {
+        assert_eq!(name(found), Some(format!("task {key}")));
+    }
+    let statistics = there.statistics();
+    assert_eq!((statistics.shared_hits, statistics.store_keys), (100, 50), "{statistics:?}");
+    sleep(TTL).await;
+    there.load_many(0..100).await.unwrap();
+    assert_eq!(there.statistics().store_keys, 150, "expired");
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_processes_ask_a_key_is_looked_up_once() {
+    clock();
+    let (db, tier) = (filled(100).await, MemoryTier::new());
+    let loaders: Vec<_> = (0..8).map(|_| tasks_of(&elsewhere(&db), shared(&tier, TTL))).collect();
+    let loading: Vec<_> = loaders
+        .iter()
+        .map(|loader| {
+            let loader = loader.clone();
+            tokio::spawn(async move { loader.load_many(0..100).await.unwrap().iter().flatten().count() })
+        })
+        .collect();
+    for loading in loading {
+        assert_eq!(loading.await.unwrap(), 100);
+    }
+    let sum = |count: fn(&barge_core::LoaderStatistics) -> u64| -> u64 {
+        loaders.iter().map(|loader| count(&loader.statistics())).sum()
+    };
+    assert_eq!(sum(|statistics| statistics.store_keys), 100);
+    assert_eq!(sum(|statistics| statistics.shared_waits), 700);
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_took_a_lease_and_ended_is_waited_for_no_longer_than_it_lasts() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let loader = tasks_of(&db, shared(&tier, TTL).lease(Duration::from_millis(300)));
+    loader.load(1).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    // Another took the lease of a key whose name is like this one's, and is gone.
+    let calls = tier.calls();
+    let names: Vec<String> = tier.snapshot().keys();
+    let name_of_one = names.iter().find(|name| name.ends_with(":1")).unwrap();
+    let name_of_two = format!("{}2", &name_of_one[..name_of_one.len() - 1]);
+    let gone = tier.another();
+    gone.lease(&[name_of_two], "gone", Duration::from_secs(60)).await.unwrap();
+    let started = Instant::now();
+    assert_eq!(name(loader.load(2).await.unwrap()).as_deref(), Some("task 2"));
+    let took = started.elapsed();
+    assert!((0.3..0.6).contains(&took.as_secs_f64()), "{took:?} after {calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_is_told_to_others() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let there = elsewhere(&db);
+    let (here, there_loads) = (tasks_of(&db, shared(&tier, TTL)), tasks_of(&there, shared(&tier, TTL)));
+    for loader in [&here, &there_loads] {
+        loader.load_many([1, 2]).await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    db.upsert_all(&[task(1, "written")]).await.unwrap();
+    assert_eq!(name(here.load(1).await.unwrap()).as_deref(), Some("written"), "at once here");
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(name(there_loads.load(1).await.unwrap()).as_deref(), Some("written"), "and soon there");
+    assert_eq!(there_loads.statistics().shared_hits, 2 + 0);
+    // A statement that says only which table: every key.
+    let mut tx = db.begin().await.unwrap();
+    tx.upsert_all(&[task(2, "written")]).await.unwrap();
+    tx.writes("tasks");
+    tx.commit().await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(name(there_loads.load(2).await.unwrap()).as_deref(), Some("written"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_by_another_column_are_shared_and_told_of() {
+    clock();
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Order::table())).unwrap();
+    let db = Database::new(store);
+    let order = |id, account| Order { id, account: Some(account), amount: id * 2 };
+    db.insert_all(&[order(1, 7), order(2, 7), order(3, 8)]).await.unwrap();
+    let tier = MemoryTier::new();
+    let there = elsewhere(&db);
+    let start =
+        |db: &Database| db.loader_by::<Order>("account").cache(shared(&tier, TTL)).start::<i64>().unwrap();
+    let (here, there) = (start(&db), start(&there));
+    let amounts = async |loader: &Loader<i64, Arc<[Order]>>, account| {
+        let orders = loader.load(account).await.unwrap().unwrap_or_default();
+        let mut amounts: Vec<i64> = orders.iter().map(|order| order.amount).collect();
+        amounts.sort();
+        amounts
+    };
+    assert_eq!(amounts(&here, 7).await, [2, 4]);
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(amounts(&there, 7).await, [2, 4]);
+    assert_eq!(there.statistics().shared_hits, 1);
+    db.insert_all(&[order(4, 7)]).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!((amounts(&there, 7).await, amounts(&here, 7).await), (vec![2, 4, 8], vec![2, 4, 8]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_record_never_reads_the_bytes_of_the_one_before() {
+    #[derive(Clone, Debug, PartialEq, Record, FromRow)]
+    #[record(table = "tasks")]
+    struct Renamed {
+        name: String,
+        #[record(key)]
+        id: i64,
+    }
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let old = tasks_of(&db, shared(&tier, TTL));
+    old.load(3).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let new = db.loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>().unwrap();
+    let found = new.load(3).await.unwrap().unwrap();
+    assert_eq!(*found, Renamed { name: "task 3".to_owned(), id: 3 });
+    assert_eq!(new.statistics().shared_hits, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cache_that_is_down_costs_its_timeout_a_few_times_and_no_error() {
+    clock();
+    let (db, tier) = (filled(2_000).await, MemoryTier::new());
+    tier.set_faults(TierFaults { hang: 1_000, ..TierFaults::default() });
+    let loader = tasks_of(&db, shared(&tier, TTL).shared_timeout(Duration::from_millis(100)));
+    let started = Instant::now();
+    for key in 0..1_000 {
+        assert!(loader.load(key).await.unwrap().is_some());
+        db.upsert_all(&[task(key, "written")]).await.unwrap();
+    }
+    let statistics = loader.statistics();
+    assert_eq!(statistics.errors, 0);
+    assert!(statistics.shared_errors < 40 && statistics.shared_skipped > 900, "{statistics:?}");
+    let without = Duration::from_millis(60) * 1_000;
+    assert!(started.elapsed() < without, "{:?}", started.elapsed());
+    tier.set_faults(TierFaults::default());
+    sleep(Duration::from_secs(11)).await;
+    loader.load_many(1_500..1_600).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    loader.load_many(1_500..1_600).await.unwrap();
+    assert!(loader.statistics().shared_hits > 90, "it is asked again: {:?}", loader.statistics());
+}
+
+/// The race of `freshness`, with another process that fills the shared cache, which forgets, loses and comes back with old contents.
+async fn race(seed: u64, time_to_live: Duration) -> (u64, u64) {
+    let store = MemoryStore::new().commit_can_be_unknown().latency(Duration::from_millis(10));
+    store.create(MemoryTable::new(Version::table())).unwrap();
+    let db = Database::new(store);
+    let tier = MemoryTier::with_faults(TierFaults::from_seed(seed));
+    let acknowledged = Arc::new(Acknowledged::default());
+    let cache = |entries| {
+        shared(&tier, time_to_live)
+            .entries(entries)
+            .clock_skew(Duration::ZERO)
+            .shared_timeout(Duration::from_millis(30))
+    };
+    let mut tasks = vec![tokio::spawn(write(db.clone(), acknowledged.clone(), seed))];
+    let loaders: Vec<_> =
+        [0, 100].map(|entries| db.loader::<Version>().cache(cache(entries)).start::<i64>().unwrap()).into();
+    for (reader, loader) in loaders.iter().enumerate() {
+        tasks.push(tokio::spawn(read(loader.clone(), acknowledged.clone(), seed * 10 + reader as u64)));
+    }
+    // Another process, whose readers may see older rows, but not for ever.
+    let other = elsewhere(&db).loader::<Version>().cache(cache(0)).start::<i64>().unwrap();
+    tasks.push(tokio::spawn({
+        let other = other.clone();
+        async move {
+            let mut random = StdRng::seed_from_u64(seed);
+            for _ in 0..150 {
+                sleep(Duration::from_micros(random.random_range(0..8_000))).await;
+                other.load(random.random_range(0..KEYS)).await.unwrap();
+            }
+        }
+    }));
+    tasks.push(tokio::spawn({
+        let tier = tier.another();
+        async move {
+            let mut random = StdRng::seed_from_u64(seed + 1);
+            let mut snapshot = tier.snapshot();
+            for _ in 0..20 {
+                sleep(Duration::from_millis(random.random_range(0..60))).await;
+                match random.random_range(0..3) {
+                    0 => tier.restore(&snapshot),
+                    _ => snapshot = tier.snapshot(),
+                }
+            }
+        }
+    }));
+    for task in tasks {
+        task.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()));
+    }
+    tier.set_faults(TierFaults::default());
+    sleep(time_to_live + Duration::from_secs(10)).await;
+    for key in 0..KEYS {
+        let found = other.load(key).await.unwrap().map_or(0, |row| row.version);
+        assert!(found >= acknowledged.at_least(key), "seed {seed}, key {key}: another process, long after");
+    }
+    let hits = loaders.iter().map(|loader| loader.statistics().shared_hits).sum();
+    (hits, loaders.iter().map(|loader| loader.statistics().bypasses).sum())
+}
+
+#[tokio::test(start_paused = true)]
+async fn whatever_the_shared_cache_does_no_older_row_is_given_than_was_written() {
+    clock();
+    let (mut hits, mut bypasses) = (0, 0);
+    for seed in 0..200 {
+        // Also one in which entries expire while others are written.
+        let time_to_live = if seed % 2 == 0 { TTL } else { Duration::from_millis(80) };
+        let (own_hits, own_bypasses) = race(seed, time_to_live).await;
+        hits += own_hits;
+        bypasses += own_bypasses;
+    }
+    assert!(
+        hits > 2_000 && bypasses > 2_000,
+        "{hits} hits and {bypasses} bypasses: the cache had little to do with it"
+    );
+}
