@@ -10,7 +10,9 @@ use super::{Core, Written};
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
 use crate::engine::writer::plan::{Part, group, runs, same_table};
-use crate::store::{Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction};
+use crate::store::{
+    Alters, Change, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction, ends_transaction,
+};
 use crate::{Error, ErrorKind, FromRow, Key, Record, Result, TableName};
 
 /// A transaction of several operations.
@@ -25,12 +27,21 @@ pub struct Tx {
     failure: Option<Error>,
     /// Tables as this transaction sees them, once it ran statements that may have changed them.
     own: Option<Descriptions>,
+    /// Whether it changed tables, so that others will see them changed.
+    alters_tables: bool,
 }
 
 impl Tx {
     pub(super) async fn begin(core: &Arc<Core>) -> Result<Self> {
         let transaction = core.store.begin().await?;
-        Ok(Tx { core: Arc::clone(core), transaction, changes: Vec::new(), failure: None, own: None })
+        Ok(Tx {
+            core: Arc::clone(core),
+            transaction,
+            changes: Vec::new(),
+            failure: None,
+            own: None,
+            alters_tables: false,
+        })
     }
 
     /// Adds all rows, or fails.
@@ -75,10 +86,8 @@ impl Tx {
 
     async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
         self.check()?;
-        // Dropped on the way, some of its steps may have been done: that counts as a failure until it has ended.
-        self.failure = Some(Error::new(ErrorKind::Closed, "an operation was cancelled before it was done"));
+        self.fail_if_dropped();
         let written = self.send_all(operation, records).await;
-        self.failure = None;
         self.remember(written)
     }
 
@@ -156,28 +165,41 @@ impl Tx {
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        let sql = self.statement(sql)?;
         let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
+        self.fail_if_dropped();
         let rows = self.transaction.over(&query).await;
-        if rows.as_ref().is_ok_and(|rows| rows.num_columns() == 0) {
-            // It may have changed tables.
-            self.own = Some(Descriptions::default());
-        }
         self.remember(rows)
     }
 
     /// Runs one statement without a batch, and returns the number of rows it changed. It may change tables: this transaction describes them anew,
-    /// and with its commit what Barge remembers of them is forgotten.
+    /// and with its commit what Barge remembers of them is forgotten; not for statements that begin with INSERT, UPDATE, DELETE or MERGE.
+    /// Statements that end the transaction are refused.
     ///
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
-        self.own = Some(Descriptions::default());
+        let sql = self.statement(sql)?;
+        self.fail_if_dropped();
         let changed = self.transaction.execute(&sql).await;
         self.remember(changed)
+    }
+
+    /// A statement of the user's to run, after which tables that it may change are described anew.
+    fn statement(&mut self, sql: impl Into<Sql>) -> Result<String> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        if ends_transaction(&sql) {
+            let message =
+                "a transaction begins by `begin`, and ends by `commit` or `rollback`, not by a statement";
+            return self.remember(Err(Error::new(ErrorKind::Unsupported, message)));
+        }
+        let alters = Alters::of(&sql);
+        if alters != Alters::Nothing {
+            self.own = Some(Descriptions::default());
+        }
+        self.alters_tables |= alters == Alters::Tables;
+        Ok(sql)
     }
 
     /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): whoever observes
@@ -212,7 +234,7 @@ impl Tx {
         }
         let fence = (!self.core.observers.is_empty()).then(|| self.core.observers.raise(self.changes));
         let committed = self.transaction.commit().await;
-        if self.own.is_some() {
+        if self.alters_tables {
             self.core.descriptions.forget_all();
         }
         if let Some(fence) = fence {
@@ -232,10 +254,14 @@ impl Tx {
         }
     }
 
+    /// Dropped on the way, some of an operation may have been done: that counts as a failure until it is [remembered](Self::remember) how it
+    /// ended.
+    fn fail_if_dropped(&mut self) {
+        self.failure = Some(Error::new(ErrorKind::Closed, "an operation was cancelled before it was done"));
+    }
+
     fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
+        self.failure = result.as_ref().err().cloned();
         result
     }
 
