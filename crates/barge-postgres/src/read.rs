@@ -234,21 +234,37 @@ impl Lookups {
     /// A look-up's statement.
     pub(crate) async fn reading(&self, connection: &Connection, look_up: &LookUp) -> Result<Reading> {
         let name = look_up.table.name();
-        let known = self.lock().get(name).cloned();
-        let description = match known {
+        let description = match self.known(name) {
             Some(description) => description,
-            None => {
-                let description = Arc::new(connection.describe(name).await?);
-                self.lock().insert(name.clone(), Arc::clone(&description));
-                description
-            }
+            None => self.ask(connection, name).await?,
         };
         reading(&description, look_up)
     }
 
-    /// Forgets what is known of a table.
-    pub(crate) fn forget(&self, name: &TableName) {
-        self.lock().remove(name);
+    /// How a table was described, if it was.
+    pub(crate) fn known(&self, name: &TableName) -> Option<Arc<Description>> {
+        self.lock().get(name).cloned()
+    }
+
+    /// Describes a table anew, and says whether it is another than it `was`.
+    pub(crate) async fn is_changed(
+        &self,
+        connection: &Connection,
+        name: &TableName,
+        was: &Description,
+    ) -> Result<bool> {
+        Ok(*self.ask(connection, name).await? != *was)
+    }
+
+    async fn ask(&self, connection: &Connection, name: &TableName) -> Result<Arc<Description>> {
+        let description = Arc::new(connection.describe(name).await?);
+        self.lock().insert(name.clone(), Arc::clone(&description));
+        Ok(description)
+    }
+
+    /// Forgets what is known of every table.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<TableName, Arc<Description>>> {

@@ -1,9 +1,9 @@
 //! Rows in batches of 1,000, each committed: the typed Writer against the Python peers.
 
 use super::Bench;
-use crate::peers::Job;
 use crate::load::write_csv;
 use crate::measure::Contest;
+use crate::peers::Job;
 
 const BATCH: usize = 1_000;
 /// Flushes in flight where their order doesn't matter.

@@ -6,9 +6,9 @@ use barge::record::batch_of;
 use barge::{Operation, Record};
 
 use super::Bench;
-use crate::peers::{Job, has_psql, psql, timed_in_psql};
 use crate::load::write_csv;
 use crate::measure::{Contest, Run};
+use crate::peers::{Job, has_psql, psql, timed_in_psql};
 use crate::rows::Task;
 
 pub(super) fn run(bench: &Bench) {

@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::Bench;
-use crate::peers::{has_psql, psql};
 use crate::load::{program, write_csv};
 use crate::measure::{Contest, Run};
+use crate::peers::{has_psql, psql};
 
 pub(super) fn run(bench: &Bench) {
     let rows = bench.many;

@@ -11,8 +11,8 @@ mod tasks;
 use barge::{Database, Writer};
 
 use crate::measure::Run;
-use crate::rows::{Task, tasks};
 use crate::peers::Python;
+use crate::rows::{Task, tasks};
 use server::Server;
 
 /// The parts by name, for `--only`.

@@ -13,6 +13,8 @@ mod exactly_once;
 mod given_up;
 mod pooled;
 mod search;
+mod stale;
+mod statement_counts;
 mod support;
 mod tables;
 mod types;
