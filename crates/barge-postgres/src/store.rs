@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use barge_core::store::{
     Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
 };
-use barge_core::{Dialect, Error, ErrorKind, Operation, Result, Store, Table, TableName, Transaction};
+use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
 use tokio_postgres::Statement;
 
 use crate::apply::{Prepared, Way};
@@ -21,7 +21,7 @@ use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::read::{Lookups, Reading, keys_of};
 use crate::statements::Rows;
-use crate::transaction::{PostgresTransaction, of_step, unclear};
+use crate::transaction::{IN_ORDER, PostgresTransaction, meets_others, of_step, unclear};
 
 /// A database in PostgreSQL.
 ///
@@ -232,14 +232,17 @@ impl<'a> Dispatch<'a> {
     async fn run(&self, steps: &[Step], open: &mut Open<'_>) -> Result<Sent, CommitError<Vec<Applied>>> {
         let foreseen = self.steps.iter().all(Prepared::is_foreseen);
         self.prepare().await?;
+        let begin = match steps.iter().any(meets_others) {
+            true => format!("BEGIN; {IN_ORDER}"),
+            false => "BEGIN".to_owned(),
+        };
         let mut begun = None;
         let mut claimed = None;
         let mut committed: Option<Result<(), tokio_postgres::Error>> = None;
         let mut answers = Vec::new();
         answers.resize_with(self.steps.len(), || None);
         let mut calls: Vec<Call<'_>> = Vec::with_capacity(self.steps.len() + 3);
-        let begin = if self.steps.iter().any(meets_others) { BEGIN_IN_ORDER } else { "BEGIN" };
-        calls.push(Box::pin(async { begun = Some(self.connection.run(begin).await) }));
+        calls.push(Box::pin(async { begun = Some(self.connection.run(&begin).await) }));
         calls.push(Box::pin(async { claimed = Some(self.claim().await) }));
         for (prepared, answer) in self.steps.iter().zip(&mut answers) {
             calls.push(Box::pin(async { *answer = Some(prepared.run(self.connection, Rows::Sorted).await) }));
@@ -381,16 +384,6 @@ impl<'a> Dispatch<'a> {
     fn foreseen(&self) -> Vec<Applied> {
         self.steps.iter().map(Prepared::foreseen).collect()
     }
-}
-
-/// Updates and deletes join the sorted batch with the table. A hash join would take the rows in the table's order, which two writers
-/// need not find the same: deadlocks. Other joins keep to the keys' order. Servers that don't know the setting need none.
-const BEGIN_IN_ORDER: &str = "BEGIN; SELECT CASE WHEN current_setting('enable_hashjoin', true) IS NOT NULL \
-    THEN set_config('enable_hashjoin', 'off', true) END";
-
-/// Whether a step locks several rows that are there.
-fn meets_others(step: &Prepared<'_>) -> bool {
-    step.batch.rows > 1 && matches!(step.plan.target.operation, Operation::Update | Operation::Delete)
 }
 
 /// How far a dispatch came.

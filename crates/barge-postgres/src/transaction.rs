@@ -36,6 +36,8 @@ pub(crate) struct PostgresTransaction {
     state: State,
     /// Temporary tables made so far.
     tables: usize,
+    /// Whether joins keep to the order of keys.
+    in_order: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -57,6 +59,7 @@ impl PostgresTransaction {
             alters_tables: false,
             state: State::Open,
             tables: 0,
+            in_order: false,
         };
         transaction.connection.run("BEGIN").await?;
         Ok(transaction)
@@ -98,8 +101,18 @@ impl PostgresTransaction {
         }
     }
 
+    /// Has joins keep to the order of keys for updates and deletes, and leaves them to the planner for other statements.
+    fn join_for(&mut self, step: Option<&Step>) {
+        let in_order = step.is_some_and(meets_others);
+        if in_order != self.in_order {
+            self.connection.send(if in_order { IN_ORDER } else { IN_ANY_ORDER });
+            self.in_order = in_order;
+        }
+    }
+
     /// Sees to it that tables which a statement may change are described anew for look-ups.
     fn may_alter(&mut self, sql: &str) {
+        self.join_for(None);
         let alters = Alters::of(sql);
         if alters != Alters::Nothing {
             self.own_lookups = Some(Arc::default());
@@ -277,6 +290,20 @@ impl PostgresTransaction {
     }
 }
 
+/// Updates and deletes join the sorted batch with the table. A hash join would take the rows in the table's order, which two writers
+/// need not find the same: deadlocks. Other joins keep to the keys' order. Servers that don't know the setting need none.
+pub(crate) const IN_ORDER: &str = "SELECT CASE WHEN current_setting('enable_hashjoin', true) IS NOT NULL \
+    THEN set_config('enable_hashjoin', 'off', true) END";
+
+/// Takes that back to what the session has.
+const IN_ANY_ORDER: &str =
+    "SELECT set_config(name, reset_val, true) FROM pg_catalog.pg_settings WHERE name = 'enable_hashjoin'";
+
+/// Whether a step locks several rows that are there.
+pub(crate) fn meets_others(step: &Step) -> bool {
+    step.batch.num_rows() > 1 && matches!(step.target.operation, Operation::Update | Operation::Delete)
+}
+
 /// Stands for an insert of which it isn't known which rows were kept out.
 pub(crate) fn unclear() -> Error {
     Error::new(ErrorKind::Unsupported, "triggers kept some rows out").with_code(UNCLEAR)
@@ -304,6 +331,7 @@ pub(crate) fn of_step(error: Error, step: &Step) -> Error {
 impl Transaction for PostgresTransaction {
     async fn apply(&mut self, step: &Step) -> Result<Applied> {
         let mut prepared = Prepared::new(step, self.connection.without())?;
+        self.join_for(Some(step));
         let applied =
             self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
         let applied = match applied {
@@ -317,6 +345,7 @@ impl Transaction for PostgresTransaction {
 
     async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
         self.check_open()?;
+        self.join_for(Some(step));
         crate::rows::apply_rows(self, step).await.map_err(|error| of_step(error, step))
     }
 

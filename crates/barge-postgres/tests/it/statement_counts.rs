@@ -100,3 +100,41 @@ async fn rows_that_a_trigger_refuses_after_the_statement_are_found_by_halves() {
         assert!(applied.statements < 300, "{operation}: {} statements", applied.statements);
     }
 }
+
+/// The settings for updates are not left to the user's own statements, in the same transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_a_transaction_keep_to_the_order_of_keys() {
+    let fresh = table("SELECT 1").await;
+    let step = step(&fresh, Operation::Update, 0..1_000, |_| 1).await;
+    fresh
+        .run(
+            "CREATE FUNCTION joins() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              new.n := length(current_setting('enable_hashjoin')); RETURN new; END $$",
+        )
+        .await;
+    fresh.run("CREATE TRIGGER joins BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION joins()").await;
+    for rows in [false, true] {
+        let mut transaction = fresh.db.store().begin().await.unwrap();
+        match rows {
+            true => drop(transaction.apply_rows(&step).await.unwrap()),
+            false => drop(transaction.apply(&step).await.unwrap()),
+        }
+        let off = transaction.execute("DELETE FROM t WHERE n <> 3").await.unwrap();
+        let on = "DELETE FROM t WHERE id = 0 AND current_setting('enable_hashjoin') <> 'on'";
+        assert_eq!((off, transaction.execute(on).await.unwrap()), (0, 0), "row by row: {rows}");
+        transaction.rollback().await.unwrap();
+    }
+}
+
+/// A key that waits can't decide which rows an insert leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferrable_exclusion_is_searched_another_way() {
+    let fresh = table("ALTER TABLE t ADD EXCLUDE USING btree (n WITH =) WHERE (n > 5) DEFERRABLE").await;
+    let step = step(&fresh, Operation::Insert, 5_000..6_000, |id| if id % 100 < 2 { 77 } else { id }).await;
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    let applied = transaction.apply_rows(&step).await.unwrap();
+    let words = words(&applied.outcomes);
+    assert_eq!(words.iter().filter(|word| *word == "UniqueViolation").count(), 19);
+    assert_eq!(words.iter().filter(|word| *word == "Inserted").count(), 981);
+    println!("{} statements", applied.statements);
+}
