@@ -139,17 +139,18 @@ impl<'a> Prepared<'a> {
         copy_in(connection, statement, &columns.collect::<Vec<_>>(), self.batch.rows).await
     }
 
-    fn counted(&self, affected: u64) -> Applied {
-        let all = self.outcomes && affected == self.batch.rows as u64;
-        Applied {
-            affected,
-            outcomes: all.then(|| vec![written(self.plan.target.operation, true); self.batch.rows]),
-            generated: None,
-            statements: 1,
-        }
+    /// What a count tells: fewer rows than were sent leave open which they are.
+    pub(crate) fn counted(&self, affected: u64) -> Applied {
+        let outcome = match affected {
+            all if all == self.batch.rows as u64 => Some(written(self.plan.target.operation, true)),
+            0 => Some(Outcome::Unchanged),
+            _ => None,
+        };
+        let outcomes = outcome.filter(|_| self.outcomes).map(|outcome| vec![outcome; self.batch.rows]);
+        Applied { affected, outcomes, generated: None, statements: 1 }
     }
 
-    /// Rows of ordinals, and whether the row is new.
+    /// Rows of ordinals, and whether the row is new. A row without an ordinal leaves open which it is.
     fn told(&self, rows: &[Row]) -> Result<Applied> {
         let operation = self.plan.target.operation;
         let missing = match operation {
@@ -157,14 +158,18 @@ impl<'a> Prepared<'a> {
             _ => Outcome::Unchanged,
         };
         let mut outcomes = vec![missing; self.batch.rows];
+        let mut known = true;
         for row in rows {
-            let (ordinal, inserted): (i64, bool) =
+            let (ordinal, inserted): (Option<i64>, bool) =
                 (row.try_get(0).map_err(error_of)?, row.try_get(1).map_err(error_of)?);
-            if let Some(outcome) = usize::try_from(ordinal).ok().and_then(|row| outcomes.get_mut(row)) {
-                *outcome = written(operation, inserted);
+            let place = ordinal.and_then(|ordinal| usize::try_from(ordinal).ok());
+            match place.and_then(|place| outcomes.get_mut(place)) {
+                Some(outcome) => *outcome = written(operation, inserted),
+                None => known = false,
             }
         }
-        Ok(Applied { affected: rows.len() as u64, outcomes: Some(outcomes), generated: None, statements: 1 })
+        let outcomes = known.then_some(outcomes);
+        Ok(Applied { affected: rows.len() as u64, outcomes, generated: None, statements: 1 })
     }
 
     /// Rows of ordinals, keys, and whether the row is there.
@@ -190,7 +195,14 @@ impl<'a> Prepared<'a> {
     }
 }
 
-/// Sends columns by COPY, but not their end. Dropped, the COPY fails and leaves nothing.
+/// The places of rows that a statement tells of.
+pub(crate) fn ordinals(rows: &[Row]) -> Result<Vec<usize>> {
+    let ordinal = |row: &Row| Ok(row.try_get::<_, i64>(0).map_err(error_of)? as usize);
+    rows.iter().map(ordinal).collect()
+}
+
+/// Sends columns by COPY, but not their end. Dropped, the COPY fails and leaves nothing; dropped while rows wait to be sent, its connection goes,
+/// too: the server may wait for a lock, and who came next for the server.
 pub(crate) async fn copy_in(
     connection: &Connection,
     statement: Statement,
@@ -198,6 +210,7 @@ pub(crate) async fn copy_in(
     rows: usize,
 ) -> Result<std::pin::Pin<Box<CopyInSink<bytes::Bytes>>>> {
     let mut sink = connection.copy_in(statement).await?;
+    let unanswered = connection.unanswered();
     let mut buffer = BytesMut::with_capacity(MESSAGE_BYTES + (MESSAGE_BYTES >> 2));
     buffer.extend_from_slice(COPY_HEADER);
     let mut sent = 0;
@@ -217,6 +230,7 @@ pub(crate) async fn copy_in(
     }
     buffer.extend_from_slice(&COPY_TRAILER);
     sink.send(buffer.freeze()).await.map_err(error_of)?;
+    unanswered.came();
     Ok(sink)
 }
 

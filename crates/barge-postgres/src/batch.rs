@@ -78,9 +78,9 @@ impl Batch {
         self.columns.iter().all(|(_, pg_type)| pg_type.copies())
     }
 
-    /// The bytes of its arrays.
+    /// The bytes of its arrays: of a slice, of its rows alone.
     pub(crate) fn bytes(&self) -> usize {
-        self.columns.iter().map(|(array, _)| array.get_array_memory_size()).sum()
+        self.columns.iter().map(|(array, _)| array.to_data().get_slice_memory_size().unwrap_or(0)).sum()
     }
 }
 
@@ -149,5 +149,23 @@ fn travels_as_itself(pg_type: &PgType) -> bool {
         // Blanks at a char(n)'s end don't count, so it must be compared as what it is.
         Kind::Char(_) | Kind::Enum | Kind::Other | Kind::Array(_) => false,
         _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::StringArray;
+
+    use super::*;
+
+    #[test]
+    fn a_slice_counts_as_its_rows() {
+        let texts: ArrayRef = Arc::new(StringArray::from(vec!["x".repeat(1_000); 100]));
+        let whole = Batch { columns: vec![(texts, PgType::parse("text"))], rows: 100 };
+        assert!((100_000..110_000).contains(&whole.bytes()), "{}", whole.bytes());
+        let slice = whole.select(&[7, 8]).unwrap();
+        assert!((2_000..2_100).contains(&slice.bytes()), "{}", slice.bytes());
     }
 }

@@ -5,8 +5,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use barge_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use futures::FutureExt;
 use futures::future::join_all;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{CopyInSink, Row, RowStream, Statement};
+use uuid::Uuid;
 
 use crate::claim::Tries;
 use crate::error::{error_of, is_of_connection};
@@ -32,11 +33,14 @@ pub(crate) struct Connection {
     tries: Arc<Tries>,
     /// Whether it must not be used again.
     spoiled: AtomicBool,
+    /// The lane whose token was claimed in its transaction.
+    lane: Mutex<Option<(Uuid, u32)>>,
 }
 
 impl Connection {
     pub(crate) fn new(client: Object, keeps_statements: bool, without: Without, tries: Arc<Tries>) -> Self {
-        Connection { client: Some(client), keeps_statements, without, tries, spoiled: AtomicBool::new(false) }
+        let (spoiled, lane) = (AtomicBool::new(false), Mutex::default());
+        Connection { client: Some(client), keeps_statements, without, tries, spoiled, lane }
     }
 
     /// What the server lacks.
@@ -47,6 +51,16 @@ impl Connection {
     /// Which tokens were tried before, over any connection.
     pub(crate) fn tries(&self) -> &Tries {
         &self.tries
+    }
+
+    /// Notes that a lane's token was claimed.
+    pub(crate) fn holds(&self, lane: (Uuid, u32)) {
+        *self.lane.lock().unwrap_or_else(PoisonError::into_inner) = Some(lane);
+    }
+
+    /// The lane whose token was claimed.
+    pub(crate) fn held(&self) -> Option<(Uuid, u32)> {
+        *self.lane.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has the connection closed instead of given back. Its server notices when it can send nothing more. It is not asked to cancel what it

@@ -175,7 +175,8 @@ fn describe_sql() -> String {
     )
 }
 
-/// Foreign keys between this table and others; `own` and `other` are sides of a constraint. Those that partitions inherit are left out.
+/// Foreign keys between this table and others; `own` and `other` are sides of a constraint. One that a partition inherits is the partition's own,
+/// too; left out are those that stand for another of this table's, to or from a single partition.
 fn keys_sql(own: &str, other: &str, own_columns: &str, other_columns: &str) -> String {
     let names = |columns: &str, table: &str| {
         format!(
@@ -194,7 +195,8 @@ fn keys_sql(own: &str, other: &str, own_columns: &str, other_columns: &str) -> S
         'columns', {}, 'other_columns', {},
         'on_delete', fk.confdeltype, 'on_update', fk.confupdtype) ORDER BY fk.conname), '[]')
         FROM pg_catalog.pg_constraint fk
-        WHERE fk.{own} = c.oid AND fk.contype = 'f' AND fk.conparentid = 0",
+        WHERE fk.{own} = c.oid AND fk.contype = 'f' AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_constraint up WHERE up.oid = fk.conparentid AND up.{own} = fk.{own})",
         names(own_columns, own),
         names(other_columns, other),
     )

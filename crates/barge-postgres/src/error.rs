@@ -13,12 +13,22 @@ pub(crate) fn error_of(error: tokio_postgres::Error) -> Error {
     }
 }
 
-/// Whether an error says that the connection is of no more use, though it may be open: the server has become a standby, or a kept statement
-/// is not what it was.
+/// Whether an error says that the connection is of no more use, though it may be open: the server ends it, has become a standby, or a kept
+/// statement is not what it was.
 pub(crate) fn is_of_connection(error: &tokio_postgres::Error) -> bool {
     error.as_db_error().is_some_and(|failure| {
-        matches!(failure.code().code(), READ_ONLY | "42P05" | "26000") || is_stale_plan(failure)
+        is_fatal(failure)
+            || matches!(failure.code().code(), READ_ONLY | "42P05" | "26000")
+            || is_stale_plan(failure)
     })
+}
+
+/// Whether the server closes the connection with it. A server of before 9.6 says so in its own language alone.
+fn is_fatal(failure: &DbError) -> bool {
+    match failure.parsed_severity() {
+        Some(severity) => matches!(severity, Severity::Fatal | Severity::Panic),
+        None => matches!(failure.severity(), "FATAL" | "PANIC"),
+    }
 }
 
 /// SQLSTATE of a write in a transaction that only reads.

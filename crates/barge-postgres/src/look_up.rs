@@ -46,14 +46,9 @@ impl Lookups {
     /// A look-up's statements: one, unless the keys are too many bytes for one.
     pub(crate) async fn readings(&self, connection: &Connection, look_up: &LookUp) -> Result<Vec<Reading>> {
         let name = look_up.table.name();
-        let known = locked(&self.descriptions).get(name).cloned();
-        let description = match known {
+        let description = match self.known(name) {
             Some(description) => description,
-            None => {
-                let description = Arc::new(connection.describe(name).await?);
-                locked(&self.descriptions).insert(name.clone(), Arc::clone(&description));
-                description
-            }
+            None => self.ask(connection, name).await?,
         };
         let plan = Plan::new(&description, look_up)?;
         let way = match look_up.order.is_empty() && look_up.limit.is_none() {
@@ -68,10 +63,32 @@ impl Lookups {
         Ok(readings)
     }
 
-    /// Forgets what is known of a table.
-    pub(crate) fn forget(&self, name: &TableName) {
-        locked(&self.descriptions).remove(name);
+    /// How a table was described, if it was.
+    pub(crate) fn known(&self, name: &TableName) -> Option<Arc<Description>> {
+        locked(&self.descriptions).get(name).cloned()
+    }
+
+    /// Describes a table anew, and says whether it is another than it `was`.
+    pub(crate) async fn is_changed(
+        &self,
+        connection: &Connection,
+        name: &TableName,
+        was: &Description,
+    ) -> Result<bool> {
+        Ok(*self.ask(connection, name).await? != *was)
+    }
+
+    async fn ask(&self, connection: &Connection, name: &TableName) -> Result<Arc<Description>> {
+        let description = Arc::new(connection.describe(name).await?);
+        locked(&self.descriptions).insert(name.clone(), Arc::clone(&description));
         locked(&self.indexes).remove(name);
+        Ok(description)
+    }
+
+    /// Forgets what is known of every table.
+    pub(crate) fn forget_all(&self) {
+        locked(&self.descriptions).clear();
+        locked(&self.indexes).clear();
     }
 
     /// Whether an index begins with one of the key's columns.

@@ -24,7 +24,7 @@ use tokio_postgres::Statement;
 
 use crate::apply::{COPY_ROWS, Prepared, Way, is_plain};
 use crate::batch::Batch;
-use crate::transaction::{PostgresTransaction, UNCLEAR};
+use crate::transaction::{ABORTED, PostgresTransaction, UNCLEAR};
 
 /// The least rows in a chunk of which it isn't known that it fails.
 const CHUNK_MIN: usize = 64;
@@ -36,6 +36,8 @@ const CHUNK_BYTES: usize = 32 << 20;
 const DENSE: usize = 8;
 /// One row in so many makes a COPY fail: then looking for all such rows at once costs less than that COPY's five round trips.
 const SPARSE: usize = 256;
+/// So many rows of which some were kept out go one by one, which costs no more waiting than halves.
+const UNCLEAR_ROWS: usize = 16;
 /// So many that fail say nothing yet of how far they are from each other.
 const FEW: usize = 4;
 
@@ -262,6 +264,8 @@ impl<'a> Search<'a> {
             self.chunk = self.chunk_max;
         } else if error.kind() == ErrorKind::UniqueViolation && self.copying.is_some() && !self.keys_known {
             self.learn_keys(transaction, rows, place).await?;
+        } else if error.code() == Some(UNCLEAR) && all <= UNCLEAR_ROWS {
+            self.suspects.extend(rows);
         } else if error.code() == Some(UNCLEAR) {
             return Ok(vec![Part::new(all / 2, all), Part::new(0, all / 2)]);
         } else if let Some(place) = place.filter(|_| self.is_sparse()) {
@@ -273,7 +277,8 @@ impl<'a> Search<'a> {
         } else {
             self.chunk = (self.chunk / 4).clamp(CHUNK_MIN, (self.answers.len() / CHUNK_PART).max(CHUNK_MIN));
             return Ok(match self.last_row(transaction).await? {
-                Some(place) if place < all => around(place, all),
+                // At the last one, all may have been written, and what is looked at when they are have failed.
+                Some(place) if place + 1 < all => around(place, all),
                 _ => vec![Part::new(all / 2, all), Part::new(0, all / 2)],
             });
         }
@@ -292,6 +297,10 @@ impl<'a> Search<'a> {
 
     fn answer(&mut self, row: u32, answer: Result<Outcome>) {
         self.answered += 1;
+        // Which rows a trigger keeps out must be found, too.
+        let kept_out =
+            self.step.target.operation == Operation::Insert && matches!(answer, Ok(Outcome::Unchanged));
+        self.found += usize::from(kept_out);
         let number = self.number(row);
         if let Some(there) = self.there.as_mut().filter(|_| answer.is_ok()) {
             there.insert(number);
@@ -368,7 +377,9 @@ fn tolerant_key(step: &Step) -> Option<Vec<usize>> {
 /// Whether an error may be the fault of one row: a row that alone fails so is rejected.
 fn may_be_a_rows(error: &Error) -> bool {
     use ErrorKind::{CheckViolation, Statement, Unsupported};
-    error.is_row() || matches!(error.kind(), CheckViolation | Statement | Unsupported)
+    // The transaction had failed before, or the server lacked memory.
+    let is_servers = error.code().is_some_and(|code| [ABORTED, "53000", "53200", "53400"].contains(&code));
+    !is_servers && (error.is_row() || matches!(error.kind(), CheckViolation | Statement | Unsupported))
 }
 
 /// Where a number first repeats within a range; its end where none does.

@@ -98,7 +98,8 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// The operation with a row for each row it wrote: its ordinal, and whether it is new.
+    /// The operation with a row for each row it wrote: its ordinal, and whether it is new. The ordinal is NULL where a trigger changed the key
+    /// to one that is not in the batch.
     pub(crate) fn write_with_outcomes(&self, rows: Rows) -> String {
         self.write_as(self.target.operation, rows)
     }
@@ -135,7 +136,7 @@ impl<'a> Plan<'a> {
         };
         format!(
             "WITH b AS MATERIALIZED (SELECT * FROM {} AS b), w AS ({written}) \
-             SELECT b.{ORDINAL}, w.inserted FROM w JOIN b ON {equal}",
+             SELECT b.{ORDINAL}, w.inserted FROM w LEFT JOIN b ON {equal}",
             self.batch()
         )
     }

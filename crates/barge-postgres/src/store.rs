@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use barge_core::store::{
     Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
 };
-use barge_core::{Dialect, Error, ErrorKind, Operation, Result, Store, Table, TableName, Transaction};
+use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
 use tokio_postgres::Statement;
 
 use crate::apply::{Prepared, Way};
@@ -22,7 +22,7 @@ use crate::options::PostgresOptions;
 use crate::pool::Pool;
 use crate::read::{Reading, keys_of};
 use crate::statements::Rows;
-use crate::transaction::{PostgresTransaction, of_step};
+use crate::transaction::{IN_ORDER, PostgresTransaction, meets_others, of_step, unclear};
 
 /// A database in PostgreSQL.
 ///
@@ -138,16 +138,22 @@ impl Store for PostgresStore {
     }
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
-        use ErrorKind::{MissingColumn, MissingTable, Statement};
-        match self.try_look_up(&look_up).await {
-            Err(error) if matches!(error.kind(), MissingColumn | MissingTable | Statement) => {
-                self.lookups.forget(look_up.table.name());
-                self.try_look_up(&look_up)
-                    .await
-                    .map_err(|error| error.with_table(look_up.table.name().to_string()))
-            }
-            found => found,
-        }
+        let name = look_up.table.name();
+        let known = self.lookups.known(name);
+        let error = match self.try_look_up(&look_up).await {
+            Err(error) if !error.is_retryable() => error,
+            found => return found,
+        };
+        let changed = match known {
+            Some(known) => self.lookups.is_changed(&self.pool.get().await?, name, &known).await,
+            // It was described just now.
+            None => Ok(false),
+        };
+        let found = match changed {
+            Ok(true) => self.try_look_up(&look_up).await,
+            _ => Err(error),
+        };
+        found.map_err(|error| error.with_table(name.to_string()))
     }
 
     /// Waits for connections in use, at most as long as for a free one.
@@ -216,8 +222,9 @@ impl<'a> Dispatch<'a> {
         match sent? {
             Sent::ClaimedBefore => Ok(None),
             Sent::Done(applied) => Ok(Some(applied)),
+            Sent::Open(applied) if self.is_untold(&applied) => Err(unclear().into()),
             Sent::Open(applied) => {
-                let committed = self.connection.run_raw("COMMIT").await;
+                let committed = self.connection.end("COMMIT").await;
                 open.is_over();
                 match committed {
                     Ok(()) => Ok(Some(applied)),
@@ -231,21 +238,24 @@ impl<'a> Dispatch<'a> {
     async fn run(&self, steps: &[Step], open: &mut Open<'_>) -> Result<Sent, CommitError<Vec<Applied>>> {
         let foreseen = self.steps.iter().all(Prepared::is_foreseen);
         self.prepare().await?;
+        let begin = match steps.iter().any(meets_others) {
+            true => format!("BEGIN; {IN_ORDER}"),
+            false => "BEGIN".to_owned(),
+        };
         let mut begun = None;
         let mut claimed = None;
         let mut committed: Option<Result<(), tokio_postgres::Error>> = None;
         let mut answers = Vec::new();
         answers.resize_with(self.steps.len(), || None);
         let mut calls: Vec<Call<'_>> = Vec::with_capacity(self.steps.len() + 3);
-        let begin = if self.steps.iter().any(meets_others) { BEGIN_IN_ORDER } else { "BEGIN" };
-        calls.push(Box::pin(async { begun = Some(self.connection.run(begin).await) }));
+        calls.push(Box::pin(async { begun = Some(self.connection.run(&begin).await) }));
         calls.push(Box::pin(async { claimed = Some(self.claim().await) }));
         for (prepared, answer) in self.steps.iter().zip(&mut answers) {
             calls.push(Box::pin(async { *answer = Some(prepared.run(self.connection, Rows::Sorted).await) }));
         }
         if foreseen {
             calls.push(Box::pin(async {
-                committed = Some(self.connection.run_raw("COMMIT").await);
+                committed = Some(self.connection.end("COMMIT").await);
             }));
         }
         pipeline(calls).await;
@@ -289,14 +299,21 @@ impl<'a> Dispatch<'a> {
         answers: Vec<Result<Applied>>,
     ) -> Result<Sent, CommitError<Vec<Applied>>> {
         let said = |error: &Error| error.code().is_some();
+        let applied = |answers: Vec<Result<Applied>>| {
+            answers
+                .into_iter()
+                .zip(self.foreseen())
+                .map(|(answer, foreseen)| answer.unwrap_or(foreseen))
+                .collect()
+        };
         match (begun, claimed) {
             // The server ended the connection before it began: while it was idle, as a rule.
             (Err(ended), _) if said(&ended) && ended.kind() == ErrorKind::ConnectionLost => Err(ended.into()),
             (_, Ok(false)) => Ok(Sent::ClaimedBefore),
             (_, Err(refused)) if said(&refused) => Err(refused.into()),
-            _ => match answers.into_iter().find_map(|answer| answer.err().filter(said)) {
-                Some(refused) => Err(refused.into()),
-                None => Err(of_commit(error, self.foreseen())),
+            _ => match answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| said(error))) {
+                Some(refused) => Err(refused.clone().into()),
+                None => Err(of_commit(error, applied(answers))),
             },
         }
     }
@@ -329,12 +346,13 @@ impl<'a> Dispatch<'a> {
         let mut committed = None;
         let calls: Vec<Call<'_>> = vec![
             Box::pin(async { copied = Some(self.connection.finish(data).await) }),
-            Box::pin(async { committed = Some(self.connection.run_raw("COMMIT").await) }),
+            Box::pin(async { committed = Some(self.connection.end("COMMIT").await) }),
         ];
         pipeline(calls).await;
         open.is_over();
         match (answered(copied), committed) {
-            (Ok(_), Some(Ok(()))) => Ok(Sent::Done(self.foreseen())),
+            // Fewer than were sent, where a trigger came after the table was described.
+            (Ok(rows), Some(Ok(()))) => Ok(Sent::Done(vec![prepared.counted(rows)])),
             // Said by the server, so that COMMIT found nothing to commit.
             (Err(error), _) if error.code().is_some() => Err(named(error).into()),
             (_, Some(Err(error))) => Err(of_commit(error, self.foreseen())),
@@ -363,19 +381,15 @@ impl<'a> Dispatch<'a> {
         }
     }
 
+    /// Whether rows were kept out by what the description doesn't know, so that it isn't known which. Before COMMIT nothing is lost by going
+    /// row by row.
+    fn is_untold(&self, applied: &[Applied]) -> bool {
+        self.steps.iter().zip(applied).any(|(step, applied)| step.outcomes && applied.outcomes.is_none())
+    }
+
     fn foreseen(&self) -> Vec<Applied> {
         self.steps.iter().map(Prepared::foreseen).collect()
     }
-}
-
-/// Updates and deletes join the sorted batch with the table. A hash join would take the rows in the table's order, which two writers
-/// need not find the same: deadlocks. Other joins keep to the keys' order. Servers that don't know the setting need none.
-const BEGIN_IN_ORDER: &str = "BEGIN; SELECT CASE WHEN current_setting('enable_hashjoin', true) IS NOT NULL \
-    THEN set_config('enable_hashjoin', 'off', true) END";
-
-/// Whether a step locks several rows that are there.
-fn meets_others(step: &Prepared<'_>) -> bool {
-    step.batch.rows > 1 && matches!(step.plan.target.operation, Operation::Update | Operation::Delete)
 }
 
 /// How far a dispatch came.

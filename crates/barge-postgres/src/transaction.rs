@@ -8,11 +8,12 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use barge_core::store::{
-    Applied, AppliedRows, CommitError, Description, LookUp, Operation, Outcome, Query, Step, Target, Token,
+    Alters, Applied, AppliedRows, CommitError, Description, LookUp, Operation, Outcome, Query, Step, Target,
+    Token,
 };
 use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 
-use crate::apply::{Prepared, Way, copy_in, is_plain};
+use crate::apply::{Prepared, Way, copy_in, is_plain, ordinals};
 use crate::batch::Batch;
 use crate::connection::{Connection, pipeline};
 use crate::error::{READ_ONLY, ended, error_of, leaves_commit_unknown};
@@ -29,9 +30,15 @@ const UPSERT_ROUNDS: usize = 100;
 pub(crate) struct PostgresTransaction {
     connection: Connection,
     lookups: Arc<Lookups>,
+    /// Tables as look-ups of this transaction see them, once it ran statements that may have changed them.
+    own_lookups: Option<Arc<Lookups>>,
+    /// Whether it changed tables, so that others will see them changed.
+    alters_tables: bool,
     state: State,
     /// Temporary tables made so far.
     tables: usize,
+    /// Whether joins keep to the order of keys.
+    in_order: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -46,7 +53,15 @@ enum State {
 impl PostgresTransaction {
     pub(crate) async fn begin(connection: Connection, lookups: Arc<Lookups>) -> Result<Self> {
         // Made before BEGIN is sent: whoever gives up waiting for it must leave no open transaction behind.
-        let transaction = PostgresTransaction { connection, lookups, state: State::Open, tables: 0 };
+        let transaction = PostgresTransaction {
+            connection,
+            lookups,
+            own_lookups: None,
+            alters_tables: false,
+            state: State::Open,
+            tables: 0,
+            in_order: false,
+        };
         transaction.connection.run("BEGIN").await?;
         Ok(transaction)
     }
@@ -87,6 +102,33 @@ impl PostgresTransaction {
         }
     }
 
+    /// Has joins keep to the order of keys for updates and deletes, and leaves them to the planner for other statements.
+    fn join_for(&mut self, step: Option<&Step>) {
+        let in_order = step.is_some_and(meets_others);
+        if in_order != self.in_order {
+            self.connection.send(if in_order { IN_ORDER } else { IN_ANY_ORDER });
+            self.in_order = in_order;
+        }
+    }
+
+    /// Sees to it that tables which a statement may change are described anew for look-ups.
+    fn may_alter(&mut self, sql: &str) {
+        self.join_for(None);
+        let alters = Alters::of(sql);
+        if alters != Alters::Nothing {
+            self.own_lookups = Some(Arc::default());
+        }
+        self.alters_tables |= alters == Alters::Tables;
+    }
+
+    async fn try_look_up(&mut self, lookups: &Lookups, look_up: &LookUp) -> Result<RecordBatch> {
+        self.whole(async |transaction| {
+            let readings = lookups.readings(&transaction.connection, look_up).await?;
+            Reading::collect_all(&readings, &transaction.connection).await
+        })
+        .await
+    }
+
     /// Runs something whole or not at all.
     async fn whole<T>(&mut self, work: impl AsyncFnOnce(&mut Self) -> Result<T>) -> Result<T> {
         self.check_open()?;
@@ -112,7 +154,8 @@ impl PostgresTransaction {
             Way::Count | Way::Ordinals | Way::Drawn(_) => prepared.run(&self.connection, rows).await?,
         };
         applied.statements += statements;
-        if prepared.outcomes && !is_plain(prepared.plan.target) {
+        // What keeps rows out may have come after the table was described.
+        if prepared.outcomes && (applied.outcomes.is_none() || !is_plain(prepared.plan.target)) {
             self.tell_kept_out(prepared, &mut applied).await?;
         }
         Ok(applied)
@@ -120,37 +163,53 @@ impl PostgresTransaction {
 
     /// Where triggers, rules or policies may keep rows out: tells which rows they kept.
     async fn tell_kept_out(&mut self, prepared: &Prepared<'_>, applied: &mut Applied) -> Result<()> {
-        match &mut applied.outcomes {
-            // An insert of fewer rows than were sent, and nothing tells which: the caller goes row by row.
-            None if prepared.batch.rows > 1 => Err(unclear()),
-            None => {
-                applied.outcomes = Some(vec![Outcome::Unchanged]);
-                Ok(())
+        let lone = prepared.batch.rows == 1;
+        let Some(outcomes) = &mut applied.outcomes else {
+            // Fewer rows were written than were sent, or under other keys, and nothing tells which: the caller goes row by row.
+            if !lone {
+                return Err(unclear());
             }
-            // A trigger may have changed the key by which a row is known again.
-            Some(outcomes) if outcomes.contains(&Outcome::Unchanged) && prepared.batch.rows > 1 => {
-                Err(unclear())
-            }
-            Some(outcomes) if outcomes.contains(&Outcome::NotFound) => {
-                // A row that was not changed and is there was kept as it is.
-                let parameters = prepared.batch.parameters();
-                let sql = prepared.plan.matching();
-                let bound = match prepared.plan.source {
-                    Source::Arrays => parameters.bind(),
-                    Source::Table(_) => Vec::new(),
-                };
-                applied.statements += 1;
-                for row in self.connection.query(&sql, &bound).await? {
-                    let ordinal: i64 = row.try_get(0).map_err(error_of)?;
-                    let outcome = usize::try_from(ordinal).ok().and_then(|row| outcomes.get_mut(row));
-                    if let Some(outcome) = outcome.filter(|outcome| **outcome == Outcome::NotFound) {
-                        *outcome = Outcome::Unchanged;
-                    }
-                }
-                Ok(())
-            }
-            Some(_) => Ok(()),
+            applied.outcomes = Some(vec![Outcome::Unchanged]);
+            return Ok(());
+        };
+        let left = match prepared.plan.target.operation {
+            Operation::Update | Operation::Delete => Outcome::NotFound,
+            _ => Outcome::Unchanged,
+        };
+        // What changed nothing at all kept every row out, or found it there. Of drawn keys only those are counted that no trigger changed.
+        let is_drawn = matches!(prepared.way, Way::Drawn(_));
+        let is_told = left == Outcome::Unchanged && (lone || (applied.affected == 0 && !is_drawn));
+        if is_told || !outcomes.contains(&left) {
+            return Ok(());
         }
+        if is_drawn {
+            return Err(unclear());
+        }
+        let mut there = vec![false; outcomes.len()];
+        applied.statements += 1;
+        for place in self.places_there(prepared).await? {
+            there[place] = true;
+        }
+        for (outcome, there) in outcomes.iter_mut().zip(there).filter(|(outcome, _)| **outcome == left) {
+            match there {
+                // A row that was not changed and is there was kept as it is.
+                true => *outcome = Outcome::Unchanged,
+                // A trigger kept it out, or gave it the key of another row, which then is the one that was there.
+                false if left == Outcome::Unchanged => return Err(unclear()),
+                false => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The places of the rows whose keys are in the table.
+    async fn places_there(&mut self, prepared: &Prepared<'_>) -> Result<Vec<usize>> {
+        let parameters = prepared.batch.parameters();
+        let bound = match prepared.plan.source {
+            Source::Arrays => parameters.bind(),
+            Source::Table(_) => Vec::new(),
+        };
+        ordinals(&self.connection.query(&prepared.plan.matching(), &bound).await?)
     }
 
     /// Puts a batch into a temporary table that ends with the transaction, and gives its name.
@@ -188,13 +247,14 @@ impl PostgresTransaction {
             {
                 let batch = prepared.batch.select(&rest)?;
                 let parameters = batch.parameters();
-                let sql = prepared.plan.write_as(operation, Rows::Sorted);
+                let rows = if rest.len() == 1 { Rows::Alone } else { Rows::Sorted };
+                let sql = prepared.plan.write_as(operation, rows);
                 statements += 1;
                 for row in self.connection.query(&sql, &parameters.bind()).await? {
-                    let ordinal: i64 = row.try_get(0).map_err(error_of)?;
-                    if let Some(&row) = usize::try_from(ordinal).ok().and_then(|place| rest.get(place)) {
-                        outcomes[row as usize] = Some(outcome);
-                    }
+                    let ordinal: Option<i64> = row.try_get(0).map_err(error_of)?;
+                    let place = ordinal.and_then(|ordinal| usize::try_from(ordinal).ok());
+                    let row = place.and_then(|place| rest.get(place)).ok_or_else(unclear)?;
+                    outcomes[*row as usize] = Some(outcome);
                 }
                 rest.retain(|&row| outcomes[row as usize].is_none());
                 if rest.is_empty() {
@@ -231,13 +291,27 @@ impl PostgresTransaction {
     }
 }
 
+/// Updates and deletes join the sorted batch with the table. A hash join would take the rows in the table's order, which two writers
+/// need not find the same: deadlocks. Other joins keep to the keys' order. Servers that don't know the setting need none.
+pub(crate) const IN_ORDER: &str = "SELECT CASE WHEN current_setting('enable_hashjoin', true) IS NOT NULL \
+    THEN set_config('enable_hashjoin', 'off', true) END";
+
+/// Takes that back to what the session has.
+const IN_ANY_ORDER: &str =
+    "SELECT set_config(name, reset_val, true) FROM pg_catalog.pg_settings WHERE name = 'enable_hashjoin'";
+
+/// Whether a step locks several rows that are there.
+pub(crate) fn meets_others(step: &Step) -> bool {
+    step.batch.num_rows() > 1 && matches!(step.target.operation, Operation::Update | Operation::Delete)
+}
+
 /// Stands for an insert of which it isn't known which rows were kept out.
 pub(crate) fn unclear() -> Error {
     Error::new(ErrorKind::Unsupported, "triggers kept some rows out").with_code(UNCLEAR)
 }
 
 /// SQLSTATE of a statement in a transaction that failed before.
-const ABORTED: &str = "25P02";
+pub(crate) const ABORTED: &str = "25P02";
 
 pub(crate) const UNCLEAR: &str = "barge: unclear";
 
@@ -258,6 +332,7 @@ pub(crate) fn of_step(error: Error, step: &Step) -> Error {
 impl Transaction for PostgresTransaction {
     async fn apply(&mut self, step: &Step) -> Result<Applied> {
         let mut prepared = Prepared::new(step, self.connection.without())?;
+        self.join_for(Some(step));
         let applied =
             self.whole(async |transaction| transaction.send(&mut prepared, Rows::Sorted).await).await;
         let applied = match applied {
@@ -271,10 +346,12 @@ impl Transaction for PostgresTransaction {
 
     async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
         self.check_open()?;
+        self.join_for(Some(step));
         crate::rows::apply_rows(self, step).await.map_err(|error| of_step(error, step))
     }
 
     async fn over(&mut self, query: &Query) -> Result<RecordBatch> {
+        self.may_alter(&query.sql);
         self.whole(async |transaction| {
             let reading = Reading::over(query)?;
             reading.collect(&transaction.connection).await
@@ -283,6 +360,7 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn execute(&mut self, sql: &str) -> Result<u64> {
+        self.may_alter(sql);
         self.whole(async |transaction| transaction.connection.execute(sql, &[]).await).await
     }
 
@@ -301,12 +379,21 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn look_up(&mut self, look_up: &LookUp) -> Result<RecordBatch> {
-        self.whole(async |transaction| {
-            let lookups = Arc::clone(&transaction.lookups);
-            let readings = lookups.readings(&transaction.connection, look_up).await?;
-            Reading::collect_all(&readings, &transaction.connection).await
-        })
-        .await
+        let name = look_up.table.name();
+        let lookups = self.own_lookups.as_ref().unwrap_or(&self.lookups);
+        let lookups = Arc::clone(lookups);
+        let known = lookups.known(name);
+        let found = self.try_look_up(&lookups, look_up).await;
+        let (Err(error), Some(known)) = (&found, known) else { return found };
+        if error.is_retryable() || !self.is_open() {
+            return found;
+        }
+        let asked =
+            async |transaction: &mut Self| lookups.is_changed(&transaction.connection, name, &known).await;
+        match self.whole(asked).await {
+            Ok(true) => self.try_look_up(&lookups, look_up).await,
+            _ => found,
+        }
     }
 
     async fn claim(&mut self, token: &Token) -> Result<bool> {
@@ -335,10 +422,13 @@ impl Transaction for PostgresTransaction {
         // COMMIT of a transaction that failed unseen would say nothing of it: statements were sent whose answer nobody waited for.
         pipeline(vec![
             Box::pin(async { sound = self.connection.run("SELECT 1").await }),
-            Box::pin(async { committed = self.connection.run_raw("COMMIT").await }),
+            Box::pin(async { committed = self.connection.end("COMMIT").await }),
         ])
         .await;
         self.state = State::Over;
+        if self.alters_tables {
+            self.lookups.forget_all();
+        }
         match (sound, committed) {
             (Err(error), _) if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost => {
                 Err(CommitError::RolledBack(error.context("the transaction had failed before its end")))
@@ -353,7 +443,7 @@ impl Transaction for PostgresTransaction {
     }
 
     async fn rollback(mut self: Box<Self>) -> Result<()> {
-        let rolled_back = self.connection.run("ROLLBACK").await;
+        let rolled_back = self.connection.end("ROLLBACK").await.map_err(error_of);
         self.state = State::Over;
         match rolled_back {
             // A connection that is gone took the transaction with it.

@@ -65,6 +65,11 @@ impl Core {
         self.descriptions.holds(description)
     }
 
+    /// Forgets how a table was described.
+    pub(crate) fn forget(&self, table: &TableName) {
+        self.descriptions.forget(table);
+    }
+
     /// Forgets the tables that changed since they were described, and says whether any did.
     pub(crate) async fn forget_changed(&self, parts: &[Part]) -> bool {
         let mut changed = false;
@@ -104,6 +109,9 @@ impl Written {
         }
         let outcomes =
             answers.outcomes.into_iter().map(|outcome| outcome.unwrap_or(Outcome::Unchanged)).collect();
+        if let Some(untold) = answers.untold {
+            return Err(untold);
+        }
         Ok(Written { outcomes, keys: answers.generated })
     }
 
@@ -193,7 +201,7 @@ impl Database {
     }
 
     /// Runs one statement in a transaction of its own, and returns the number of rows it changed. What Barge remembers of tables is
-    /// forgotten: the statement may have changed them. Locks held by others and deadlocks are waited for as in [`retry`](Database::retry).
+    /// forgotten where the statement may have changed them: where it begins with another word than INSERT, UPDATE, DELETE or MERGE. Locks held by others and deadlocks are waited for as in [`retry`](Database::retry).
     ///
     /// # Errors
     /// `Statement`, and what the database reports.

@@ -11,7 +11,8 @@ use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
 use crate::engine::writer::plan::{Part, group, runs};
 use crate::store::{
-    Change, ChangedRows, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction,
+    Alters, Change, ChangedRows, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction,
+    ends_transaction, only_reads,
 };
 use crate::{Error, ErrorKind, FromRow, Key, Keys, Record, Result, Table, TableName};
 
@@ -31,6 +32,8 @@ pub struct Tx {
     wrote: bool,
     /// Whether it was said which tables its statements change.
     declared: bool,
+    /// Whether it changed tables, so that others will see them changed.
+    alters_tables: bool,
 }
 
 impl Tx {
@@ -44,6 +47,7 @@ impl Tx {
             own: None,
             wrote: false,
             declared: false,
+            alters_tables: false,
         })
     }
 
@@ -89,10 +93,8 @@ impl Tx {
 
     async fn write_all<R: Record>(&mut self, operation: Operation, records: &[R]) -> Result<Written> {
         self.check()?;
-        // Dropped on the way, some of its steps may have been done: that counts as a failure until it has ended.
-        self.failure = Some(Error::new(ErrorKind::Closed, "an operation was cancelled before it was done"));
+        self.fail_if_dropped();
         let written = self.send_all(operation, records).await;
-        self.failure = None;
         self.remember(written)
     }
 
@@ -210,30 +212,42 @@ impl Tx {
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn over(&mut self, batch: &RecordBatch, sql: impl Into<Sql>) -> Result<RecordBatch> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
-        self.wrote |= !only_reads(&sql);
+        let sql = self.statement(sql)?;
         let query = Query { batch: Some(batch.clone()), ..Query::new(sql) };
+        self.fail_if_dropped();
         let rows = self.transaction.over(&query).await;
-        if rows.as_ref().is_ok_and(|rows| rows.num_columns() == 0) {
-            // It may have changed tables.
-            self.own = Some(Descriptions::default());
-        }
         self.remember(rows)
     }
 
     /// Runs one statement without a batch, and returns the number of rows it changed. It may change tables: this transaction describes them anew,
-    /// and with its commit what Barge remembers of them is forgotten.
+    /// and with its commit what Barge remembers of them is forgotten; not for statements that begin with INSERT, UPDATE, DELETE or MERGE.
+    /// Statements that end the transaction are refused.
     ///
     /// # Errors
     /// What the database reports; the transaction then can't be committed.
     pub async fn execute(&mut self, sql: impl Into<Sql>) -> Result<u64> {
-        self.check()?;
-        let sql = sql.into().text(self.core.store.dialect()).to_owned();
-        self.own = Some(Descriptions::default());
-        self.wrote |= !only_reads(&sql);
+        let sql = self.statement(sql)?;
+        self.fail_if_dropped();
         let changed = self.transaction.execute(&sql).await;
         self.remember(changed)
+    }
+
+    /// A statement of the user's to run, after which tables that it may change are described anew.
+    fn statement(&mut self, sql: impl Into<Sql>) -> Result<String> {
+        self.check()?;
+        let sql = sql.into().text(self.core.store.dialect()).to_owned();
+        if ends_transaction(&sql) {
+            let message =
+                "a transaction begins by `begin`, and ends by `commit` or `rollback`, not by a statement";
+            return self.remember(Err(Error::new(ErrorKind::Unsupported, message)));
+        }
+        let alters = Alters::of(&sql);
+        if alters != Alters::Nothing {
+            self.own = Some(Descriptions::default());
+        }
+        self.alters_tables |= alters == Alters::Tables;
+        self.wrote |= !only_reads(&sql);
+        Ok(sql)
     }
 
     /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): caches forget what they hold of
@@ -272,7 +286,7 @@ impl Tx {
         }
         let fence = self.core.observers.raise(|| self.changes);
         let committed = self.transaction.commit().await;
-        if self.own.is_some() {
+        if self.alters_tables {
             self.core.descriptions.forget_all();
         }
         fence.lower(match &committed {
@@ -290,10 +304,14 @@ impl Tx {
         }
     }
 
+    /// Dropped on the way, some of an operation may have been done: that counts as a failure until it is [remembered](Self::remember) how it
+    /// ended.
+    fn fail_if_dropped(&mut self) {
+        self.failure = Some(Error::new(ErrorKind::Closed, "an operation was cancelled before it was done"));
+    }
+
     fn remember<T>(&mut self, result: Result<T>) -> Result<T> {
-        if let Err(error) = &result {
-            self.failure = Some(error.clone());
-        }
+        self.failure = result.as_ref().err().cloned();
         result
     }
 
@@ -304,12 +322,6 @@ impl Tx {
         }
         self.changes.push(change);
     }
-}
-
-/// Whether a statement only reads, by its first word. A function that it calls may still write: caches hear of that as little as of triggers.
-fn only_reads(sql: &str) -> bool {
-    let first = sql.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(');
-    first.get(..6).is_some_and(|word| word.eq_ignore_ascii_case("select"))
 }
 
 impl std::fmt::Debug for Tx {

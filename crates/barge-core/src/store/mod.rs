@@ -16,6 +16,7 @@ mod check;
 mod description;
 mod look_up;
 mod observer;
+mod statement;
 mod target;
 
 use std::fmt;
@@ -34,6 +35,8 @@ pub use description::{
 pub use look_up::{Direction, LookUp, OrderBy};
 pub use observer::{Change, ChangedRows, CommitObserver, CommitOutcome};
 pub(crate) use observer::{Earlier, Fence, Observers};
+pub use statement::Alters;
+pub(crate) use statement::{ends_transaction, only_reads};
 pub use target::Target;
 
 use crate::{Error, Result, Table, TableName};
@@ -179,7 +182,8 @@ pub struct Applied {
     /// Rows that the database changed. Where a row sent is at most one row of the table, fewer than were sent and no error mean that
     /// the rest were not found or unchanged.
     pub affected: u64,
-    /// Each row's outcome in the batch's order, where they were asked for.
+    /// Each row's outcome in the batch's order, where they were asked for. `None` all the same where the step is done, but it can't be told
+    /// which of its rows a trigger kept out that the description doesn't know.
     pub outcomes: Option<Vec<Outcome>>,
     /// Each row's key, where the table draws keys and outcomes were asked for.
     pub generated: Option<Int64Array>,

@@ -90,6 +90,42 @@ async fn a_transaction_with_a_refused_or_a_cancelled_operation_is_never_committe
     assert!(store.rows("tasks").is_empty());
 }
 
+/// A statement that was dropped halfway may have been run, and is part of the transaction no more than an operation.
+#[tokio::test(start_paused = true)]
+async fn a_transaction_with_a_cancelled_statement_is_never_committed() {
+    let (store, _) = database().await;
+    for over in [false, true] {
+        let delay = Fault { point: Point::Execute, nth: 1, effect: Effect::Delay(Duration::from_secs(9)) };
+        let db = Database::new(FaultStore::new(Arc::new(store.clone()), FaultPlan::new([delay])));
+        let mut tx = db.begin().await.unwrap();
+        tx.insert_all(&[task(1, "a")]).await.unwrap();
+        let batch = barge_core::record::batch_of(&[task(2, "b")]).unwrap();
+        let second = Duration::from_secs(1);
+        let sql = "UPDATE tasks SET name = 'b'";
+        match over {
+            true => tokio::time::timeout(second, tx.over(&batch, sql)).await.map(drop),
+            false => tokio::time::timeout(second, tx.execute(sql)).await.map(drop),
+        }
+        .unwrap_err();
+        assert_eq!(tx.insert_all(&[task(3, "c")]).await.unwrap_err().kind(), ErrorKind::Closed);
+        assert!(tx.commit().await.unwrap_err().to_string().contains("cancelled"));
+        assert!(store.rows("tasks").is_empty());
+    }
+}
+
+/// COMMIT as a statement would end the transaction behind its back, and ROLLBACK would let it report what is not there.
+#[tokio::test]
+async fn statements_do_not_end_a_transaction() {
+    let (store, db) = database().await;
+    for sql in ["COMMIT", " rollback; ", "-- now\nEND"] {
+        let mut tx = db.begin().await.unwrap();
+        tx.insert_all(&[task(1, "a")]).await.unwrap();
+        assert_eq!(tx.execute(sql).await.unwrap_err().kind(), ErrorKind::Unsupported, "{sql}");
+        assert!(tx.commit().await.unwrap_err().to_string().contains("rolled back"), "{sql}");
+        assert!(store.rows("tasks").is_empty());
+    }
+}
+
 #[tokio::test]
 async fn retry_runs_a_transaction_again_and_spawns() {
     let (_, db) = database().await;

@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::{Search, key_rows};
-use crate::apply::is_plain;
+use crate::apply::{is_plain, ordinals};
 use crate::batch::Parameters;
 use crate::connection::Connection;
 use crate::error::error_of;
@@ -143,7 +143,7 @@ impl<'a> Search<'a> {
         self.one_by_one(transaction, &left).await
     }
 
-    /// Rejects the rows from one on whose parents are missing. Whether there were any.
+    /// Rejects the rows from one on whose parents are missing, or sees to it that they are sent alone. Whether there were any.
     pub(super) async fn find_orphans(
         &mut self,
         transaction: &mut PostgresTransaction,
@@ -166,6 +166,11 @@ impl<'a> Search<'a> {
                 let row = rows[place];
                 orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
             }
+        }
+        if self.prepared.plan.target.operation != Operation::Insert {
+            // Of those, a row that is not there, or is there already, may have nothing to write.
+            self.suspects.extend(orphans.keys());
+            return Ok(!orphans.is_empty());
         }
         // A row that breaks a unique key, too, would have failed over that first: it is left to be sent.
         let lone: Vec<u32> = orphans.keys().copied().collect();
@@ -402,24 +407,23 @@ fn all_of(places: &[usize]) -> Vec<usize> {
     (0..places.len()).collect()
 }
 
-/// The places of rows that a statement tells of.
-pub(super) fn ordinals(rows: &[Row]) -> Result<Vec<usize>> {
-    let ordinal = |row: &Row| Ok(row.try_get::<_, i64>(0).map_err(error_of)? as usize);
-    rows.iter().map(ordinal).collect()
-}
-
 /// A CHECK constraint of a table.
 pub(super) struct Check {
     name: String,
     expression: String,
-    /// None where it looks at the row as a whole, or at what only a row in the table has.
+    /// None where it looks at the row as a whole, at what only a row in the table has, or calls a function that may read tables.
     columns: Vec<String>,
 }
 
 async fn checks_of(connection: &Connection, table: &TableName) -> Result<Vec<Check>> {
     let sql = "SELECT k.conname::text, pg_catalog.pg_get_expr(k.conbin, k.conrelid), ARRAY(
         SELECT a.attname::text FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND 0 < ALL (k.conkey))
+        WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) AND 0 < ALL (k.conkey) AND NOT EXISTS (
+            SELECT FROM pg_catalog.pg_depend d
+            LEFT JOIN pg_catalog.pg_operator o ON d.refclassid = 'pg_catalog.pg_operator'::regclass AND o.oid = d.refobjid
+            JOIN pg_catalog.pg_proc f ON f.oid = coalesce(o.oprcode::oid, d.refobjid)
+            WHERE d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = k.oid AND f.provolatile <> 'i'
+            AND (o.oid IS NOT NULL OR d.refclassid = 'pg_catalog.pg_proc'::regclass)))
         FROM pg_catalog.pg_constraint k WHERE k.contype = 'c' AND k.conrelid = pg_catalog.to_regclass($1)
         AND to_jsonb(k) ->> 'conenforced' IS DISTINCT FROM 'false' ORDER BY k.conname";
     let rows = connection.query(sql, &[(&table.quoted(), Type::TEXT)]).await?;

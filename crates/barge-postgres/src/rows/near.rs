@@ -8,25 +8,29 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Schema};
 use barge_core::Result;
 use barge_core::record::quote;
-use barge_core::store::Query;
+use barge_core::store::{DescribedColumn, KeyEquality, Query};
 use hashbrown::HashSet;
 
 use super::{Search, key_rows};
 use crate::read::Reading;
 use crate::transaction::PostgresTransaction;
+use crate::types::Kind;
 
 /// Of a batch's rows, the part up to which the table's keys are read. Each costs less than looking for a row's key.
 const NEAR_PART: usize = 8;
 
 impl Search<'_> {
     /// The places among `rows` whose values in the columns `places` are in the table. `None` where many rows of the table lie between the
-    /// least and the greatest value of the first column, or it can't be said here which are the least and the greatest.
+    /// least and the greatest value of the first column, or it can't be said here which are the least and the greatest, or which are equal.
     pub(super) async fn near(
         &mut self,
         transaction: &mut PostgresTransaction,
         rows: &[u32],
         places: &[usize],
     ) -> Result<Option<Vec<usize>>> {
+        if !places.iter().all(|&place| self.is_built_in(place)) {
+            return Ok(None);
+        }
         let rows = UInt32Array::from(rows.to_vec());
         let columns = places.iter().map(|&place| take(self.step.batch.column(place), &rows, None));
         let columns = columns.collect::<Result<Vec<ArrayRef>, _>>()?;
@@ -59,6 +63,15 @@ impl Search<'_> {
             Some(near) => places_in(near.columns(), &columns),
             None => Ok(None),
         }
+    }
+
+    /// Whether a column's values are equal where their bytes are, and are read without asking the server for their type: what asks leaves a
+    /// prepared statement in the session, and some types come as another than they were given in.
+    fn is_built_in(&self, place: usize) -> bool {
+        let exact = |column: &DescribedColumn| column.equality == KeyEquality::Exact;
+        let plan = &self.prepared.plan;
+        plan.target.described(place).is_some_and(exact)
+            && !matches!(plan.types[place].kind, Kind::Enum | Kind::Other | Kind::Array(_))
     }
 }
 

@@ -4,15 +4,17 @@ use arrow::array::Array;
 use barge_core::store::{Operation, Outcome};
 use barge_core::{Error, ErrorKind, Result, Transaction};
 
-use super::causes::ordinals;
 use super::{Search, may_be_a_rows};
-use crate::apply::{Way, is_plain};
+use crate::apply::{Way, is_plain, ordinals};
 use crate::connection::{Call, pipeline};
 use crate::statements::{Rows, TRACE};
 use crate::transaction::{PostgresTransaction, unclear};
 
 /// The most rows that go one by one without waiting for those before.
 const WINDOW: usize = 64;
+
+/// SQLSTATE of ON CONFLICT where a constraint is deferrable.
+const NOT_IN_THIS_STATE: &str = "55000";
 
 impl Search<'_> {
     /// Sends rows together and answers them. The inner error is a row's, and nothing of the rows is left then.
@@ -42,9 +44,9 @@ impl Search<'_> {
         };
         match transaction.settle("barge_chunk", sent).await {
             Ok(()) => Ok(Ok(())),
-            // The user may insert, and not read what was inserted.
+            // The user may insert, and not read what was inserted; or a deferrable constraint can't decide what is left out.
             Err(error)
-                if error.kind() == ErrorKind::Permission
+                if (error.kind() == ErrorKind::Permission || error.code() == Some(NOT_IN_THIS_STATE))
                     && self.tolerant.is_some()
                     && transaction.is_open() =>
             {
@@ -112,23 +114,42 @@ impl Search<'_> {
         let skipped: Vec<u32> =
             (0..rows.len()).filter(|&place| left[place]).map(|place| rows[place]).collect();
         let broken = self.broken_keys(transaction, &skipped).await?;
-        for (place, &row) in rows.iter().enumerate() {
-            match (left[place], broken.get(&row)) {
-                (false, _) => self.answer(row, Ok(Outcome::Inserted)),
-                (true, Some(error)) => self.answer(row, Err(error.clone())),
-                (true, None) => {}
-            }
+        let mut alone = Vec::new();
+        for &row in skipped.iter().filter(|row| !broken.contains_key(row)) {
+            alone.push((row, self.send_alone(transaction, row).await?));
         }
-        let unnamed: Vec<u32> = skipped.into_iter().filter(|row| !broken.contains_key(row)).collect();
-        for row in unnamed {
-            transaction.mark("barge_alone");
-            let sent = self.send(transaction, &[row], Rows::Sorted).await;
-            match transaction.settle("barge_alone", sent).await {
-                Err(error) if may_be_a_rows(&error) && transaction.is_open() => self.reject(row, error),
-                sent => sent?,
+        // Answered at the end: where any of it fails, nothing was written.
+        for (&row, _) in rows.iter().zip(left).filter(|(_, left)| !left) {
+            self.answer(row, Ok(Outcome::Inserted));
+        }
+        broken.into_iter().for_each(|(row, error)| self.answer(row, Err(error)));
+        for (row, answer) in alone {
+            match answer {
+                Ok(outcome) => self.answer(row, Ok(outcome)),
+                Err(error) => self.reject(row, error),
             }
         }
         Ok(())
+    }
+
+    /// Sends one row and gives its answer. The outer error is not the row's.
+    async fn send_alone(
+        &mut self,
+        transaction: &mut PostgresTransaction,
+        row: u32,
+    ) -> Result<Result<Outcome>> {
+        let mut part = self.prepared.of_rows(&[row])?;
+        transaction.mark("barge_alone");
+        let sent = transaction.send(&mut part, Rows::Sorted).await;
+        match transaction.settle("barge_alone", sent).await {
+            Ok(applied) => {
+                self.statements += applied.statements;
+                let outcome = applied.outcomes.and_then(|outcomes| outcomes.into_iter().next());
+                Ok(Ok(outcome.unwrap_or(Outcome::Unchanged)))
+            }
+            Err(error) if may_be_a_rows(&error) && transaction.is_open() => Ok(Err(error)),
+            Err(error) => Err(error),
+        }
     }
 
     /// Sends rows one behind the other, each under its own savepoint, without waiting in between; goes on after one that fails.
@@ -137,9 +158,9 @@ impl Search<'_> {
         transaction: &mut PostgresTransaction,
         rows: &[u32],
     ) -> Result<()> {
-        // Of an insert its count tells whether a trigger kept the row out.
+        // Of a row that is inserted alone its statement tells whether a trigger kept it out.
         let target = self.prepared.plan.target;
-        let told = is_plain(target) || target.operation == Operation::Insert;
+        let told = is_plain(target) || !matches!(target.operation, Operation::Update | Operation::Delete);
         let together = told && self.prepared.way != Way::UpdateThenInsert;
         let mut window = 1;
         let mut sent = 0;

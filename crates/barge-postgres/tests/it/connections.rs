@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use arrow::array::Array;
+use arrow::datatypes::DataType;
 use barge_core::store::Store;
-use barge_core::{Database, Error, ErrorKind, FromRow, Outcome, Record};
+use barge_core::{Database, Error, ErrorKind, FromRow, Operation, Outcome, Record};
 use barge_postgres::{PostgresOptions, PostgresStore};
-use barge_testkit::servers::{own_postgres_with_tls, postgres};
+use barge_testkit::servers::{FaultPoint, Proxy, own_postgres_with_tls, postgres};
 
-use crate::support::Fresh;
+use crate::support::{Fresh, words, write};
 
 async fn refused(url: &str) -> Error {
     match PostgresStore::open(url).await {
@@ -154,4 +156,67 @@ async fn a_server_with_a_certificate_is_trusted_as_the_mode_says() {
     };
     PostgresStore::open(&with_certificate(&certificates.client, &certificates.client_key)).await.unwrap();
     refused(&with_certificate(&certificates.other_client, &certificates.other_client_key)).await;
+}
+
+/// Rows whose key is there are found by reading the table's keys near the batch's. A user who may insert and no more may not read them: that is no
+/// reason to give up the connection, nor the rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_question_about_keys_leaves_its_connection_in_use() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE keyed(id bigint PRIMARY KEY, name text)",
+        "INSERT INTO keyed VALUES (150, 'there')",
+        "CREATE TABLE barge_flushes(writer uuid, lane bigint, sequence bigint, PRIMARY KEY (writer, lane))",
+    ])
+    .await;
+    let role = format!("near_{}", std::process::id());
+    for sql in [
+        format!("CREATE ROLE {role} LOGIN"),
+        format!("GRANT INSERT ON keyed TO {role}"),
+        format!("GRANT SELECT, INSERT, UPDATE ON barge_flushes TO {role}"),
+    ] {
+        fresh.run(&sql).await;
+    }
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap().user(&role).pool_size(1);
+    let db = Database::new(options.open().await.unwrap());
+    let process = async || {
+        let found = db.query("SELECT pg_backend_pid() AS pid").await.unwrap().into_batch().await.unwrap();
+        found.column(0).to_data()
+    };
+    let before = process().await;
+    assert_eq!(insert_300(&db).await, (299, 150));
+    assert_eq!(process().await, before, "another connection");
+    drop(db);
+    fresh.run(&format!("DROP OWNED BY {role}")).await;
+    fresh.run(&format!("DROP ROLE {role}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_keys_that_is_cut_off_is_tried_again() {
+    for before in [true, false] {
+        let fresh = Fresh::with(&[
+            "CREATE TABLE keyed(id bigint PRIMARY KEY, name text)",
+            "INSERT INTO keyed VALUES (150, 'there')",
+        ])
+        .await;
+        let proxy = Proxy::before(&fresh.url());
+        let db = Database::new(PostgresStore::open(&proxy.url()).await.unwrap());
+        let question = "BETWEEN (SELECT b.least".to_owned();
+        proxy.fail(match before {
+            true => FaultPoint::BeforeQuery(question),
+            false => FaultPoint::AfterQuery(question),
+        });
+        assert_eq!(insert_300(&db).await, (299, 150));
+        assert!(proxy.has_failed(), "the question never came");
+        assert_eq!(fresh.rows("SELECT count(*) FROM keyed").await, ["300"]);
+    }
+}
+
+/// Writes 300 rows, of which one key is there. How many were inserted, and which was not.
+async fn insert_300(db: &Database) -> (usize, usize) {
+    let ids: Vec<String> = (0..300).map(|id| id.to_string()).collect();
+    let rows: Vec<[Option<&str>; 1]> = ids.iter().map(|id| [Some(id.as_str())]).collect();
+    let rows: Vec<&[Option<&str>]> = rows.iter().map(|row| &row[..]).collect();
+    let answers = words(&write(db, "keyed", Operation::Insert, &[], &[("id", DataType::Int64)], &rows).await);
+    let failed = answers.iter().position(|answer| answer == "UniqueViolation").unwrap();
+    (answers.iter().filter(|answer| *answer == "Inserted").count(), failed)
 }

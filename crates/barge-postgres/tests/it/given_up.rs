@@ -147,6 +147,23 @@ async fn a_transaction_given_up_while_it_waits_for_a_row_leaves_nothing() {
     }
 }
 
+/// More rows than fit on their way: the COPY is given up while it still sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_given_up_while_it_sends_its_rows_leaves_nothing() {
+    let rows = counters(62..700_062);
+    for in_transaction in [false, true] {
+        let place = Place::new(0).await;
+        match in_transaction {
+            false => place.give_up(place.db.insert_all(&rows)).await,
+            true => {
+                place.give_up(transaction(&place.db, async |tx| tx.insert_all(&rows).await.map(drop))).await;
+            }
+        }
+        place.others_go_on().await;
+        assert_eq!(place.rows_in_the_end().await, untouched(), "in a transaction: {in_transaction}");
+    }
+}
+
 /// Only the operation is given up, and the transaction kept: it can do nothing more, and can't be committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_whose_operation_was_given_up_is_not_committed() {

@@ -14,6 +14,8 @@ mod given_up;
 mod look_ups;
 mod pooled;
 mod search;
+mod stale;
+mod statement_counts;
 mod support;
 mod tables;
 mod types;

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
-use barge_core::store::{Outcome, Step, Target};
+use barge_core::store::{CommitError, Outcome, Query, Step, Store, Target};
 use barge_core::{Error, Operation, Result, Table};
+use barge_postgres::PostgresOptions;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -290,4 +291,99 @@ async fn what_is_pointed_at_is_what_fails() {
             fresh.run("DELETE FROM ONLY one_by_one WHERE id >= 10000").await;
         }
     }
+}
+
+/// Rows of which each is there or not, and none has a parent: what has nothing to write is held against no foreign key.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_write_nothing_need_no_parent() {
+    // Whether a row that is there has something to write, and so comes first, as the row by which the others would be judged.
+    for (operation, there_first, missing) in [
+        (Operation::Update, true, "NotFound"),
+        (Operation::InsertIfAbsent, false, "Unchanged"),
+        (Operation::Upsert, true, "ForeignKeyViolation"),
+    ] {
+        let fresh = tables(Has::Parents).await;
+        let mut batch = rows(&mut StdRng::seed_from_u64(1), 80, u32::MAX, false);
+        let id = |row: i64| row / 2 * 50 + i64::from((row % 2 == 0) != there_first);
+        let mut columns = batch.columns().to_vec();
+        columns[0] = Arc::new(Int64Array::from_iter_values((0..80).map(id)));
+        columns[1] = Arc::new(Int64Array::from(vec![99; 80]));
+        batch = RecordBatch::try_new(batch.schema(), columns).unwrap();
+        let answers = words(&searched(&fresh, operation, &batch).await);
+        let expected: Vec<&str> = [["ForeignKeyViolation", missing]; 40].concat();
+        assert_eq!(answers, expected, "{operation}");
+        assert_eq!(words(&one_by_one(&fresh, operation, &batch).await), expected, "{operation}");
+    }
+}
+
+/// A CHECK may look at rows of the table, which aren't there when it is evaluated over the batch.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_that_reads_the_table_sees_the_rows_before() {
+    let fresh = Fresh::with(&[]).await;
+    for name in ["searched", "one_by_one"] {
+        for sql in [
+            "CREATE TABLE {t}(id bigint PRIMARY KEY, a bigint)",
+            "CREATE FUNCTION {t}_known(bigint) RETURNS boolean LANGUAGE plpgsql AS
+             'BEGIN RETURN $1 IS NULL OR EXISTS (SELECT FROM {t} WHERE id = $1); END'",
+            "ALTER TABLE {t} ADD CHECK ({t}_known(a))",
+        ] {
+            fresh.run(&sql.replace("{t}", name)).await;
+        }
+    }
+    // The first names a row that is nowhere, the second none, and each of the others the one before.
+    let before = |row: i64| match row {
+        0 => Some(-1),
+        1 => None,
+        row => Some(row - 1),
+    };
+    let fields = [("id", DataType::Int64), ("a", DataType::Int64)];
+    let fields: Vec<Field> = fields.map(|(name, data_type)| Field::new(name, data_type, true)).into();
+    let batch = RecordBatch::try_new(
+        Arc::new(Schema::new(fields)),
+        vec![
+            Arc::new(Int64Array::from_iter_values(0..300)),
+            Arc::new(Int64Array::from_iter((0..300).map(before))),
+        ],
+    )
+    .unwrap();
+    let answers = words(&searched(&fresh, Operation::Insert, &batch).await);
+    assert_eq!(answers, words(&one_by_one(&fresh, Operation::Insert, &batch).await));
+    assert_eq!(answers.iter().filter(|answer| *answer == "Inserted").count(), 299, "{:?}", &answers[..5]);
+}
+
+/// A way back that the server refused, which nobody waited for: whatever comes next fails for that, and not for a fault of its rows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_way_back_ends_the_transaction_with_the_next_call() {
+    let fresh = tables(Has::Nothing).await;
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap().pool_size(1);
+    let store = options.open().await.unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let batch = rows(&mut random, 300, u32::MAX, false);
+    let all = step(&fresh, "searched", Operation::Insert, &batch).await;
+    let few = Step { batch: all.batch.slice(0, 5), ..all.clone() };
+    for call in ["execute", "over", "describe", "apply", "apply few rows", "apply rows", "commit"] {
+        let mut transaction = store.begin().await.unwrap();
+        transaction.apply(&few).await.unwrap();
+        // The step's own savepoint is gone when it is to be released.
+        transaction.execute("RELEASE SAVEPOINT barge_step").await.unwrap();
+        let failed = match call {
+            "execute" => transaction.execute("SELECT 1").await.map(drop),
+            "over" => transaction.over(&Query::new("SELECT 1")).await.map(drop),
+            "describe" => transaction.describe(&"searched".into()).await.map(drop),
+            "apply" => transaction.apply(&all).await.map(drop),
+            "apply few rows" => transaction.apply_rows(&few).await.map(drop),
+            "apply rows" => transaction.apply_rows(&all).await.map(drop),
+            _ => Ok(()),
+        };
+        if call != "commit" {
+            assert_eq!(failed.unwrap_err().code(), Some("25P02"), "{call}");
+            assert!(!transaction.is_open(), "{call}");
+        }
+        let committed = transaction.commit().await;
+        assert!(matches!(committed, Err(CommitError::RolledBack(_))), "{call}: {committed:?}");
+        let mut next = store.begin().await.unwrap();
+        next.execute("UPDATE searched SET n = n + 1 WHERE id = 0").await.unwrap();
+        next.commit().await.unwrap();
+    }
+    assert_eq!(fresh.rows("SELECT count(*), max(n) FROM searched").await, ["41|8"]);
 }

@@ -52,6 +52,24 @@ async fn partitioned_tables_take_every_operation() {
     let answers = fresh.write("parts", Insert, &[], COLUMNS, &rows).await;
     assert_eq!(words(&answers), ["CheckViolation", "Inserted"]);
     assert_eq!(fresh.db.tables().await.unwrap(), ["parts".into()], "partitions are not tables of their own");
+    // A partition that is written directly has the foreign keys of the whole, once each.
+    for sql in [
+        "CREATE TABLE children(id bigint PRIMARY KEY, part bigint REFERENCES parts) PARTITION BY RANGE (id)",
+        "CREATE TABLE children_low PARTITION OF children FOR VALUES FROM (0) TO (100)",
+    ] {
+        fresh.run(sql).await;
+    }
+    for (table, parents, children) in
+        [("children", 1, 0), ("children_low", 1, 0), ("parts", 0, 1), ("parts_low", 0, 1)]
+    {
+        let described = fresh.db.describe(&table.into()).await.unwrap();
+        assert_eq!(
+            (described.foreign_keys.len(), described.referenced_by.len()),
+            (parents, children),
+            "{table}"
+        );
+        assert!(described.foreign_keys.iter().all(|key| key.parent == "parts".into()), "{table}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,12 +19,14 @@ pub(crate) struct Answers {
     pub(crate) rejected: Vec<(u32, Error)>,
     /// Keys that the database drew, by arrival number; empty where there are none.
     pub(crate) generated: Vec<Option<i64>>,
+    /// Why rows that were not rejected have no outcome, where it could not be told.
+    pub(crate) untold: Option<Error>,
 }
 
 impl Answers {
     pub(crate) fn new(rows: u32, outcomes: bool) -> Self {
         let outcomes = if outcomes { vec![None; rows as usize] } else { Vec::new() };
-        Answers { outcomes, rejected: Vec::new(), generated: Vec::new() }
+        Answers { outcomes, rejected: Vec::new(), generated: Vec::new(), untold: None }
     }
 
     pub(crate) fn set(&mut self, arrival: u32, outcome: Outcome) {
@@ -54,7 +56,8 @@ impl Answers {
             Ok(place) => Err(self.rejected[place].1.clone()),
             Err(_) => self.outcomes.get(arrival as usize).copied().flatten().ok_or_else(|| {
                 // The flush counts receipts when it starts, and a receipt can't be made later.
-                Error::new(ErrorKind::Closed, "the row's outcome was not kept")
+                let not_kept = || Error::new(ErrorKind::Closed, "the row's outcome was not kept");
+                self.untold.clone().unwrap_or_else(not_kept)
             }),
         }
     }

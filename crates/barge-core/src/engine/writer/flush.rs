@@ -188,6 +188,10 @@ async fn grouped(
         Ok(Some(applied)) => {
             fence.lower(CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
+            if work.answers.untold.is_some() {
+                // Described anew, the tables tell of what keeps rows out.
+                parts.iter().for_each(|part| core.forget(part.target.table()));
+            }
             Ok(Grouped::Done(work))
         }
         Ok(None) => {
@@ -204,6 +208,17 @@ async fn grouped(
             if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Refused(error)) }
         }
     }
+}
+
+/// The answer of rows that were committed, but for some of which nobody can tell which they are. They must not be sent again.
+fn untold(step: &Step, applied: &Applied) -> Error {
+    let rows = step.batch.num_rows();
+    let message = format!(
+        "{} of {rows} rows were written and committed, the others were kept out by what was added to the table after it was described, a \
+         trigger or a rule; which they are can't be told",
+        applied.affected
+    );
+    Error::new(ErrorKind::Unsupported, message).with_table(step.target.table().to_string())
 }
 
 /// Whether a failure speaks of the connection or the database, not of rows or their table.
@@ -232,6 +247,9 @@ impl Work {
     fn take_grouped(&mut self, steps: &[PlannedStep], applied: &[Applied], options: &FlushOptions<'_>) {
         for (planned, applied) in steps.iter().zip(applied) {
             self.take(&planned.arrivals, applied, options);
+            if options.outcomes && applied.outcomes.is_none() {
+                self.answers.untold = Some(untold(&planned.step, applied));
+            }
             if let Some(outcomes) = &applied.outcomes {
                 for (arrival, outcome) in planned.followed(outcomes) {
                     self.set(arrival, outcome);

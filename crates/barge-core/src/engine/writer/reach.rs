@@ -55,8 +55,10 @@ impl engine::Reach for Reach {
 
 /// Whether either table has a foreign key to the other: a child that overtakes its parent would be rejected.
 fn are_related(a: &Description, b: &Description) -> bool {
+    // A partition is named by the key of its parents alone, but knows by whom.
     let names = |child: &Description, parent: &Description| {
         child.foreign_keys.iter().any(|key| same_table(&key.parent, &parent.name))
+            || parent.referenced_by.iter().any(|reference| same_table(&reference.child, &child.name))
     };
     names(a, b) || names(b, a)
 }

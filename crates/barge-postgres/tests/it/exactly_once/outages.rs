@@ -9,7 +9,7 @@ use barge_testkit::servers::{self, FaultPoint, OwnPostgres, Proxy};
 
 use super::checks::is_in_doubt;
 use super::work::{Work, run};
-use super::{Line, PATIENCE, Place, Random, TABLES, in_time, lines, patient, seeds, side, signal};
+use super::{Counter, Line, PATIENCE, Place, Random, TABLES, in_time, lines, patient, seeds, side, signal};
 
 /// The server is killed with all its processes, a dozen times, and started again.
 #[tokio::test]
@@ -195,4 +195,61 @@ async fn a_first_try_that_never_ends_is_not_waited_for_without_end() {
     other.insert(&Line { id: 3, n: 3 }).await.unwrap().await.unwrap();
     let found = lines(&side).await;
     assert!(found == [1, 3] || found == [1, 2, 3], "{found:?}");
+}
+
+/// A process of the server's that is stopped until this is dropped.
+struct Stopped(i32);
+
+impl Stopped {
+    fn now(process: i32) -> Self {
+        signal(process, "STOP");
+        Stopped(process)
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        signal(self.0, "CONT");
+    }
+}
+
+/// The server's side of a connection that was lost lives on and holds the lane's row. Its flush was given up, and nothing of it is in doubt; the flush
+/// behind it waits for the same row, and not without end either.
+#[tokio::test]
+async fn a_flush_does_not_wait_without_end_for_the_one_before_it() {
+    let server = servers::own_postgres();
+    let (locker, side) = (side(&server.url()).await, side(&server.url()).await);
+    side.batch_execute(TABLES).await.unwrap();
+    side.batch_execute("INSERT INTO counters VALUES (1, 1)").await.unwrap();
+    let proxy = Proxy::before(&server.url());
+    let db = Database::new(PostgresStore::open(&proxy.url()).await.unwrap());
+    let limit = Duration::from_secs(2);
+    let writer = db.writer().retry(Retry { limit, ..patient() }).start();
+    writer.insert(&Line { id: 1, n: 1 }).await.unwrap().await.unwrap();
+    // An update waits for a row; its COMMIT is not sent before it is done.
+    locker.batch_execute("BEGIN; UPDATE counters SET n = 0").await.unwrap();
+    let receipt = writer.update(&Counter { id: 1, n: 2 }).await.unwrap();
+    let sql = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%counters%'";
+    let stopped = loop {
+        if let Some(row) = side.query_opt(sql, &[]).await.unwrap() {
+            break Stopped::now(row.get(0));
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    proxy.cut();
+    let given_up = in_time("a flush behind a stopped process", receipt).await.unwrap_err();
+    assert!(given_up.is_retryable() && !is_in_doubt(&given_up), "{given_up:?}");
+    let started = Instant::now();
+    let receipt = writer.insert(&Line { id: 2, n: 2 }).await.unwrap();
+    let error = in_time("the flush behind it", receipt).await.unwrap_err();
+    let took = started.elapsed();
+    assert!(error.is_retryable() && !is_in_doubt(&error), "{error:?}");
+    assert!(took <= limit + Duration::from_millis(1_500), "{took:?}");
+    drop(stopped);
+    locker.batch_execute("COMMIT").await.unwrap();
+    let receipt = writer.insert(&Line { id: 3, n: 3 }).await.unwrap();
+    assert_eq!(in_time("a writer that goes on", receipt).await.unwrap(), Outcome::Inserted);
+    let report = in_time("the end", writer.close()).await.unwrap();
+    assert_eq!((report.statistics.committed, report.statistics.rejected), (2, 2));
+    assert_eq!(lines(&side).await, [1, 3]);
 }

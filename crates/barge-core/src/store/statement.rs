@@ -1,0 +1,138 @@
+//! What can be told of a statement of a user's by its words, in any dialect.
+
+/// What a statement may do to the tables themselves, and not to their rows alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Alters {
+    /// Nothing: it reads or changes rows.
+    Nothing,
+    /// It reads, but what functions that it calls may do isn't known.
+    ByFunctions,
+    /// It changes tables, or may.
+    Tables,
+}
+
+impl Alters {
+    /// What a statement may do, told by its first word. Triggers of the rows that it changes are taken to change rows.
+    pub fn of(sql: &str) -> Self {
+        let (_, behind) =
+            sql.trim_end_matches([';', ' ', '\t', '\r', '\n']).split_once(';').unwrap_or_default();
+        match first_word(sql).as_str() {
+            // Maybe another statement behind the first.
+            _ if !behind.is_empty() => Alters::Tables,
+            "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "VALUES" => Alters::Nothing,
+            // Into a new table, which a statement within WITH can't make.
+            "SELECT" if has_word(sql, "INTO") => Alters::Tables,
+            "SELECT" | "WITH" if !sql.contains('(') => Alters::Nothing,
+            "SELECT" | "WITH" => Alters::ByFunctions,
+            _ => Alters::Tables,
+        }
+    }
+}
+
+/// Whether a statement only reads, by its words. A function that it calls may still write: who observes commits hears of that as little as of
+/// triggers.
+pub(crate) fn only_reads(sql: &str) -> bool {
+    matches!(first_word(sql).as_str(), "SELECT" | "VALUES") && Alters::of(sql) != Alters::Tables
+}
+
+/// Whether a statement begins or ends a transaction, which is not for statements to do.
+pub(crate) fn ends_transaction(sql: &str) -> bool {
+    let word = first_word(sql);
+    let (begins, ends) = (["BEGIN", "START"], ["COMMIT", "END", "ABORT"]);
+    match word.as_str() {
+        "ROLLBACK" => !has_word(sql, "TO"),
+        "PREPARE" => sql.to_ascii_uppercase().split_whitespace().nth(1) == Some("TRANSACTION"),
+        word => begins.contains(&word) || ends.contains(&word),
+    }
+}
+
+fn has_word(sql: &str, wanted: &str) -> bool {
+    sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
+        .any(|word| word.eq_ignore_ascii_case(wanted))
+}
+
+/// The first word in capitals, behind comments and opening parentheses.
+fn first_word(sql: &str) -> String {
+    let mut rest = sql;
+    loop {
+        rest =
+            rest.trim_start_matches(|letter: char| letter.is_whitespace() || letter == '(' || letter == ';');
+        rest = match rest {
+            line if line.starts_with("--") => line.split_once('\n').map_or("", |(_, behind)| behind),
+            block if block.starts_with("/*") => behind_comment(block),
+            _ => break,
+        };
+    }
+    let end = rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(rest.len());
+    rest[..end].to_ascii_uppercase()
+}
+
+/// What follows a comment, which may hold others.
+fn behind_comment(sql: &str) -> &str {
+    let (mut depth, mut place) = (0, 0);
+    let bytes = sql.as_bytes();
+    while place + 1 < bytes.len() {
+        match &bytes[place..place + 2] {
+            b"/*" => depth += 1,
+            b"*/" => depth -= 1,
+            _ => {
+                place += 1;
+                continue;
+            }
+        }
+        place += 2;
+        if depth == 0 {
+            return &sql[place..];
+        }
+    }
+    ""
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_statement_may_change_is_told_by_its_first_word() {
+        for (sql, alters) in [
+            ("INSERT INTO t SELECT f(1)", Alters::Nothing),
+            ("  -- why\n/* a /* nested */ comment */ update t SET n = 1;\n", Alters::Nothing),
+            ("VALUES (1)", Alters::Nothing),
+            ("SELECT b.* FROM {batch} AS b JOIN t USING (id)", Alters::ByFunctions),
+            ("SELECT * FROM t", Alters::Nothing),
+            ("(WITH a AS (SELECT 1) SELECT * FROM a)", Alters::ByFunctions),
+            ("SELECT * INTO made FROM t", Alters::Tables),
+            ("ALTER TABLE t ADD COLUMN n int", Alters::Tables),
+            ("CREATE TABLE made AS SELECT * FROM {batch} AS b", Alters::Tables),
+            ("DELETE FROM t; DROP TABLE t", Alters::Tables),
+            ("", Alters::Tables),
+        ] {
+            assert_eq!(Alters::of(sql), alters, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_may_write_is_not_taken_to_read() {
+        assert!(only_reads("-- all\n(SELECT * FROM t)") && only_reads("VALUES (1)"));
+        for sql in ["WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a", "SELECT 1; DELETE FROM t", "UPDATE t SET n = 1"] {
+            assert!(!only_reads(sql), "{sql}");
+        }
+    }
+
+    #[test]
+    fn statements_that_end_a_transaction_are_known() {
+        for sql in
+            ["COMMIT", " rollback;", "/* now */ END", "ABORT", "PREPARE TRANSACTION 'a'", "START TRANSACTION"]
+        {
+            assert!(ends_transaction(sql), "{sql}");
+        }
+        for sql in [
+            "ROLLBACK TO SAVEPOINT a",
+            "SAVEPOINT a",
+            "PREPARE a AS SELECT 1",
+            "COMMENT ON TABLE t IS 'commit'",
+        ] {
+            assert!(!ends_transaction(sql), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! How many statements a step takes, where triggers have a say.
+
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field, Schema};
+use barge_core::store::{Applied, Outcome, Step, Target};
+use barge_core::{Operation, Table};
+
+use crate::support::{Fresh, words};
+
+/// A table with 1,000 rows, and functions for its triggers.
+async fn table(trigger: &str) -> Fresh {
+    Fresh::with(&[
+        "CREATE TABLE t(id bigint PRIMARY KEY, n bigint)",
+        "INSERT INTO t SELECT i, 0 FROM generate_series(0, 999) AS i",
+        "CREATE FUNCTION pass() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN new; END'",
+        "CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+         $$ BEGIN IF new.n = 13 THEN RAISE EXCEPTION 'refused'; END IF; RETURN NULL; END $$",
+        trigger,
+    ])
+    .await
+}
+
+/// A row for each id, with what `n` says.
+async fn step(
+    fresh: &Fresh,
+    operation: Operation,
+    ids: std::ops::Range<i64>,
+    n: impl Fn(i64) -> i64,
+) -> Step {
+    let fields = ["id", "n"].map(|name| Field::new(name, DataType::Int64, true));
+    let numbers = Int64Array::from_iter_values(ids.clone().map(n));
+    let columns: [Arc<dyn arrow::array::Array>; 2] =
+        [Arc::new(Int64Array::from_iter_values(ids)), Arc::new(numbers)];
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(Vec::from(fields))), columns.into()).unwrap();
+    let table = Table::of_schema("t", &batch.schema(), &["id"]).unwrap();
+    let description = fresh.db.store().describe(table.name()).await.unwrap();
+    let target = Target::new(&table, operation, Arc::new(description)).unwrap();
+    Step { batch, target: Arc::new(target), outcomes: true }
+}
+
+async fn applied(fresh: &Fresh, step: &Step) -> Applied {
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    let applied = transaction.apply(step).await.unwrap();
+    transaction.commit().await.unwrap();
+    applied
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_are_there_take_one_statement_whatever_the_trigger() {
+    for event in ["INSERT", "UPDATE", "INSERT OR UPDATE"] {
+        let fresh =
+            table(&format!("CREATE TRIGGER pass BEFORE {event} ON t FOR EACH ROW EXECUTE FUNCTION pass()"))
+                .await;
+        for (operation, outcome) in
+            [(Operation::InsertIfAbsent, Outcome::Unchanged), (Operation::Upsert, Outcome::Updated)]
+        {
+            let applied = applied(&fresh, &step(&fresh, operation, 0..1_000, |_| 1).await).await;
+            assert_eq!(applied.outcomes.unwrap(), [outcome; 1_000], "{operation}, {event}");
+            assert_eq!(applied.statements, 1, "{operation}, {event}");
+        }
+        // Some are there, some not: one statement more says that none of them was kept out.
+        let applied =
+            applied(&fresh, &step(&fresh, Operation::InsertIfAbsent, 500..1_500, |_| 1).await).await;
+        assert_eq!(applied.outcomes.unwrap(), [[Outcome::Unchanged; 500], [Outcome::Inserted; 500]].concat());
+        assert!(applied.statements <= 2, "{} statements, {event}", applied.statements);
+    }
+}
+
+/// As partitions were made before there were any: the trigger puts the row somewhere else.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_trigger_keeps_out_take_one_statement_if_all_are() {
+    let fresh =
+        table("CREATE TRIGGER away BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION keep_out()").await;
+    for operation in [Operation::Insert, Operation::InsertIfAbsent, Operation::Upsert] {
+        for count in [50, 1_000] {
+            let applied = applied(&fresh, &step(&fresh, operation, 5_000..5_000 + count, |_| 1).await).await;
+            assert_eq!(applied.outcomes.unwrap(), vec![Outcome::Unchanged; count as usize], "{operation}");
+            assert_eq!(applied.statements, 1, "{operation} of {count} rows");
+        }
+    }
+}
+
+/// A trigger at the statement's end says nothing of where it failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_trigger_refuses_after_the_statement_are_found_by_halves() {
+    let fresh =
+        table("CREATE TRIGGER refuse AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION refuse()")
+            .await;
+    for operation in [Operation::Insert, Operation::Upsert] {
+        let bad = |id: i64| if id % 1_000 == 377 { 13 } else { 1 };
+        let step = step(&fresh, operation, 10_000..20_000, bad).await;
+        let mut transaction = fresh.db.store().begin().await.unwrap();
+        let applied = transaction.apply_rows(&step).await.unwrap();
+        let refused = words(&applied.outcomes).iter().filter(|word| *word == "CheckViolation").count();
+        assert_eq!(refused, 10);
+        println!("{operation}: {} statements", applied.statements);
+        assert!(applied.statements < 300, "{operation}: {} statements", applied.statements);
+    }
+}
+
+/// The settings for updates are not left to the user's own statements, in the same transaction.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_of_a_transaction_keep_to_the_order_of_keys() {
+    let fresh = table("SELECT 1").await;
+    let step = step(&fresh, Operation::Update, 0..1_000, |_| 1).await;
+    fresh
+        .run(
+            "CREATE FUNCTION joins() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+              new.n := length(current_setting('enable_hashjoin')); RETURN new; END $$",
+        )
+        .await;
+    fresh.run("CREATE TRIGGER joins BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION joins()").await;
+    for rows in [false, true] {
+        let mut transaction = fresh.db.store().begin().await.unwrap();
+        match rows {
+            true => drop(transaction.apply_rows(&step).await.unwrap()),
+            false => drop(transaction.apply(&step).await.unwrap()),
+        }
+        let off = transaction.execute("DELETE FROM t WHERE n <> 3").await.unwrap();
+        let on = "DELETE FROM t WHERE id = 0 AND current_setting('enable_hashjoin') <> 'on'";
+        assert_eq!((off, transaction.execute(on).await.unwrap()), (0, 0), "row by row: {rows}");
+        transaction.rollback().await.unwrap();
+    }
+}
+
+/// A key that waits can't decide which rows an insert leaves out.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deferrable_exclusion_is_searched_another_way() {
+    let fresh = table("ALTER TABLE t ADD EXCLUDE USING btree (n WITH =) WHERE (n > 5) DEFERRABLE").await;
+    let step = step(&fresh, Operation::Insert, 5_000..6_000, |id| if id % 100 < 2 { 77 } else { id }).await;
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    let applied = transaction.apply_rows(&step).await.unwrap();
+    let words = words(&applied.outcomes);
+    assert_eq!(words.iter().filter(|word| *word == "UniqueViolation").count(), 19);
+    assert_eq!(words.iter().filter(|word| *word == "Inserted").count(), 981);
+    println!("{} statements", applied.statements);
+}
