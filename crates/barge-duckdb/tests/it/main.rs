@@ -2,11 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
 
+mod commits;
 mod conflicts;
 mod files;
 mod foreign_keys;
 mod memory;
+mod neighbours;
 mod rows;
+mod sessions;
+mod streams;
 mod types;
 
 use std::sync::Arc;
