@@ -91,11 +91,14 @@ impl Reading {
     }
 }
 
-/// A column as it is selected. PostgreSQL's types that have no Arrow type are read as text in the server's own spelling.
+/// A column as it is selected. Types of PostgreSQL's and DuckDB's that have no Arrow type are read as text in the database's own spelling.
 fn read(column: &DescribedColumn, dialect: Dialect) -> String {
     let name = quote(&column.name);
     let is_text = |data_type: &DataType| *data_type == DataType::Utf8;
     match &column.data_type {
+        _ if dialect == Dialect::DuckDb && is_opaque(&column.declared_type) => {
+            format!("CAST({name} AS VARCHAR) AS {name}")
+        }
         _ if dialect != Dialect::Postgres || column.extension.is_some() => name,
         data_type if is_text(data_type) && column.declared_type != "text" => {
             format!("{name}::text AS {name}")
@@ -105,6 +108,11 @@ fn read(column: &DescribedColumn, dialect: Dialect) -> String {
         }
         _ => name,
     }
+}
+
+/// Whether a type of DuckDB's comes in no Arrow type that others know.
+fn is_opaque(declared: &str) -> bool {
+    ["INTERVAL", "BIT", "BIGNUM", "TIME WITH TIME ZONE"].contains(&declared) || declared.starts_with("UNION(")
 }
 
 fn no_columns() -> Error {
@@ -136,7 +144,13 @@ pub(crate) async fn is_same_table(
         }
         (left_dialect, right_dialect) if left_dialect == right_dialect => {
             let (left_file, right_file) = (file_of(left.0, left.1).await?, file_of(right.0, right.1).await?);
-            let same_name = left.1.name().eq_ignore_ascii_case(right.1.name());
+            // A file of SQLite's has no schemas: there they are files.
+            let schema = |table: &TableName| match left_dialect {
+                Dialect::DuckDb => table.schema().unwrap_or("main").to_lowercase(),
+                _ => String::new(),
+            };
+            let same_name =
+                left.1.name().eq_ignore_ascii_case(right.1.name()) && schema(left.1) == schema(right.1);
             Ok(same_name
                 && left_file.zip(right_file).is_some_and(|(left, right)| is_same_file(&left, &right)))
         }

@@ -125,12 +125,23 @@ impl Url {
             // In one process, a file of DuckDB's is open for writing to everybody or to nobody.
             #[cfg(feature = "duckdb")]
             Url::DuckDb(url) => match written {
-                Some(Url::DuckDb(_)) => barge::open(&with_parameter(&url, "create=false")).await?,
+                Some(Url::DuckDb(other)) if is_same_database(&url, other) => {
+                    barge::open(&with_parameter(&url, "create=false")).await?
+                }
                 _ => barge::open(&with_parameter(&url, "read_only=true")).await?,
             },
             Url::Postgres(options, _) => Database::new(options.open().await?),
         })
     }
+}
+
+/// Whether two URLs name one file that is there.
+#[cfg(feature = "duckdb")]
+fn is_same_database(left: &str, right: &str) -> bool {
+    let (Ok(left), Ok(right)) = (DuckDbOptions::from_url(left), DuckDbOptions::from_url(right)) else {
+        return false;
+    };
+    left.path().zip(right.path()).is_some_and(|(left, right)| crate::query::is_same_file(left, right))
 }
 
 /// The connections of a load where nothing else is said: one for each core, for the server is seldom on a smaller machine, and one that waits

@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, AsArray, Int64Array, Int64Builder, RecordBatch};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
+use arrow::util::display::array_value_to_string;
 use barge_core::store::{Applied, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, ended};
+use crate::convert::shortened;
 use crate::findings::{Finding, first_failure};
-use crate::journal::{Entry, Journal};
+use crate::journal::{AppliedStep, Entry, Journal};
 use crate::plan::{Plan, Write};
 use crate::raw::{BoundBatch, Failure, append};
 
@@ -94,7 +96,13 @@ impl Connection {
             None => vec![plan.outcome(false); rows.num_rows()],
         });
         if let Some(journal) = &mut self.journal {
-            journal.push(Entry::Step { step: step.clone(), keys: keys.clone(), affected });
+            let parts = vec![(step.batch.clone(), keys.clone())];
+            journal.push(Entry::Step(AppliedStep {
+                target: Arc::clone(&step.target),
+                parts,
+                affected,
+                matched,
+            }));
         }
         let generated = keys.filter(|_| step.outcomes);
         Ok(Applied { affected, outcomes, generated, statements })
@@ -104,8 +112,8 @@ impl Connection {
     pub(crate) fn write(&self, plan: &Plan, rows: &RecordBatch) -> Result<u64, Failure> {
         let batch = Arc::new(BoundBatch::new(&self.handle, rows.clone())?);
         match &plan.write {
-            Write::Append(schema, table, columns) => {
-                append(&self.handle, schema.as_ref(), table, columns, &batch)?;
+            Write::Append(place, columns) => {
+                append(&self.handle, place, columns, &batch)?;
                 Ok(rows.num_rows() as u64)
             }
             Write::Statement(sql) => self.try_execute(sql, Some(&batch)),
@@ -113,7 +121,7 @@ impl Connection {
     }
 
     /// Which rows' keys are in the table.
-    fn matched(&mut self, plan: &Plan, matching: &str, rows: &RecordBatch) -> Result<Vec<bool>> {
+    pub(crate) fn matched(&mut self, plan: &Plan, matching: &str, rows: &RecordBatch) -> Result<Vec<bool>> {
         let keys = self.bind(plan.keys_with_ordinals(rows)?)?;
         let mut matched = vec![false; rows.num_rows()];
         for ordinal in self.integers(matching, Some(&keys))?.into_iter().flatten() {
@@ -128,6 +136,11 @@ impl Connection {
     pub(crate) fn draw(&mut self, plan: &Plan, batch: &RecordBatch) -> Result<Option<Int64Array>> {
         let Some(index) = plan.target.generated() else { return Ok(None) };
         let given = cast(batch.column(index), &DataType::Int64)?;
+        if let Some((row, message)) = no_drawn_keys(batch.column(index), &given).next() {
+            let error =
+                Error::new(ErrorKind::InvalidValue, message).with_table(plan.target.table().to_string());
+            return Err(error.with_column(plan.target.columns[index].name()).with_row(row as u64));
+        }
         let given = given.as_primitive::<Int64Type>();
         if plan.target.operation != Operation::Insert || given.null_count() == 0 {
             return Ok(Some(given.clone()));
@@ -174,6 +187,22 @@ impl Connection {
         }
         error.with_table(plan.target.table().to_string())
     }
+}
+
+/// The rows whose given key has no place among those that a sequence may draw, as it was cast to them, and why.
+pub(crate) fn no_drawn_keys(given: &ArrayRef, cast: &ArrayRef) -> impl Iterator<Item = (usize, String)> {
+    let lost = (0..given.len()).filter(|&row| given.is_valid(row) && cast.is_null(row));
+    lost.map(|row| {
+        let value =
+            array_value_to_string(given, row).map_or_else(|_| "the key".into(), |value| shortened(&value));
+        (
+            row,
+            format!(
+                "{value} is no key that a sequence could draw: they are 64-bit integers, up to {}",
+                i64::MAX
+            ),
+        )
+    })
 }
 
 /// A violation of which no row is to blame. DuckDB's indexes of foreign keys still show what the same transaction removed.

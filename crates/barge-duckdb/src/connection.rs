@@ -8,6 +8,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use barge_core::store::{CommitError, Description, ORDINAL};
 use barge_core::{Error, ErrorKind, Result, TableName};
 
+use crate::constraints::{each, text};
 use crate::error::{error_of, leaves_commit_unknown};
 use crate::journal::{Entry, Journal};
 use crate::options::Instance;
@@ -18,6 +19,10 @@ use crate::raw::{BoundBatch, Failure, Handle, Lent, Prepared};
 pub(crate) struct Connection {
     pub(crate) handle: Arc<Handle>,
     instance: Arc<Instance>,
+    /// What the database that was opened is called in statements.
+    pub(crate) catalog: Arc<str>,
+    /// Whether somebody's SQL may have changed what is kept in the session: settings, the current schema, temporary tables.
+    pub(crate) session_changed: bool,
     pub(crate) plans: Plans,
     /// The tables that look-ups read, as they were when first read.
     pub(crate) look_ups: HashMap<TableName, Arc<Description>>,
@@ -32,17 +37,25 @@ impl Connection {
         let mut connection = Connection {
             handle,
             instance,
+            catalog: "".into(),
+            session_changed: false,
             plans: Plans::default(),
             look_ups: HashMap::new(),
             journal: None,
             aside: None,
         };
-        // UUIDs, JSON and 128-bit integers come as what they are.
+        // UUIDs, JSON and 128-bit integers come as what they are; and texts, whatever the database's settings, in the arrays that are
+        // read here. That these are short of room is met by reading in parts.
         connection.run("SET SESSION arrow_lossless_conversion = true")?;
+        for setting in ["arrow_large_buffer_size", "produce_arrow_string_view", "arrow_output_list_view"] {
+            connection.run(&format!("SET {setting} = false"))?;
+        }
         // Text that becomes a TIMESTAMPTZ is in UTC where it doesn't say otherwise. Without its ICU extension DuckDB knows no time zones.
         if let Err(error) = connection.run("SET SESSION TimeZone = 'UTC'") {
             tracing::debug!(%error, "DuckDB was built without time zones");
         }
+        let current = connection.read("SELECT current_database()", None)?;
+        connection.catalog = each(&current, |batch, row| text(batch, 0, row)).concat().into();
         Ok(connection)
     }
 
@@ -150,10 +163,17 @@ impl Connection {
     /// # Errors
     /// `SerializationFailure` where what was done before has another effect now, as somebody else wrote meanwhile.
     pub(crate) fn restore(&mut self) -> Result<()> {
-        let entries = self.journal.as_ref().and_then(|journal| journal.entries().map(<[Entry]>::to_vec));
+        let before = self.journal.take_if(|journal| journal.entries().is_some());
+        if before.is_some() {
+            self.journal = Some(Journal::default());
+        }
         self.roll_back();
-        let Some(entries) = entries else { return Ok(()) };
+        let Some(before) = before else { return Ok(()) };
         self.begin()?;
+        let (entries, run) = before.into_entries();
+        if let Some(journal) = &mut self.journal {
+            journal.set_run(run);
+        }
         for entry in entries {
             if let Err(error) = self.again(entry) {
                 self.roll_back();
@@ -174,11 +194,16 @@ impl Connection {
                     return Err(differs());
                 }
             }
-            Entry::Step { step, keys, affected } => {
-                let plan = self.plan(&step.target)?;
-                let rows = plan.fit(&step.batch, keys.as_ref())?;
+            Entry::Step(applied) => {
+                let plan = self.plan(&applied.target)?;
+                let (batch, keys) = applied.rows()?;
+                let rows = plan.fit(&batch, keys.as_ref())?;
+                let matched = match (&plan.matching, &applied.matched) {
+                    (Some(matching), Some(_)) => Some(self.matched(&plan, matching, &rows)?),
+                    _ => None,
+                };
                 let written = self.write(&plan, &rows).map_err(|failure| self.error(failure))?;
-                if written != *affected {
+                if written != applied.affected || matched != applied.matched {
                     return Err(differs());
                 }
             }

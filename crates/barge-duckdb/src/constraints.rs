@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, RecordBatch};
-use barge_core::store::Target;
+use barge_core::store::{Description, Target};
 use barge_core::{Result, TableName};
 
 use crate::connection::Connection;
-use crate::ddl::literal;
+use crate::sql::{MAIN, literal, names};
 use crate::types::DuckType;
 
 /// One constraint of a table, or of another that names it.
@@ -26,6 +26,8 @@ pub(crate) enum Rule {
     Check(String),
     /// That no other row has the same values.
     Unique,
+    /// That what expressions give of the row, an index over which there is, is not the same of another.
+    UniqueExpressions(Vec<String>),
     /// That another table has a row with these values.
     Parent { table: TableName, columns: Vec<String>, own: bool },
     /// That rows of another table name the row.
@@ -43,13 +45,15 @@ impl Connection {
     pub(crate) fn constraints(&mut self, target: &Target) -> Result<Vec<Arc<Constraint>>> {
         let description = &target.description;
         let mut constraints = Vec::new();
+        let indexes = self.indexes(&description.name)?;
         for (name, columns, expression) in self.checks(&description.name)? {
             constraints.push(Constraint { name: Some(name), columns, rule: Rule::Check(expression) });
         }
-        for unique in description.unique.iter().filter(|unique| !unique.partial) {
-            // What an expression gives is found by trying.
+        for unique in &description.unique {
             if let Some(columns) = unique.columns.iter().cloned().collect::<Option<Vec<_>>>() {
                 constraints.push(Constraint { name: Some(unique.name.clone()), columns, rule: Rule::Unique });
+            } else if let Some(index) = indexes.iter().find(|index| index.name == unique.name) {
+                constraints.extend(over_expressions(description, index));
             }
         }
         for key in &description.foreign_keys {
@@ -58,7 +62,7 @@ impl Connection {
             constraints.push(Constraint { name: key.name.clone(), columns: key.columns.clone(), rule });
         }
         if !description.referenced_by.is_empty() {
-            let replaced = self.is_replaced(target)?;
+            let replaced = is_replaced(target, &indexes);
             constraints.extend(self.children(&description.name, replaced)?);
         }
         Ok(constraints.into_iter().map(Arc::new).collect())
@@ -76,7 +80,7 @@ impl Connection {
             &format!(
                 "SELECT constraint_name, constraint_column_names, expression FROM duckdb_constraints() \
                  WHERE constraint_type = 'CHECK' AND {} ORDER BY constraint_index",
-                of_table("table_name", table)
+                self.of_table("table_name", table)
             ),
             None,
         )?;
@@ -90,7 +94,7 @@ impl Connection {
             &format!(
                 "SELECT constraint_name, table_name, constraint_column_names, referenced_column_names \
                  FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY' AND {}",
-                of_table("referenced_table", table)
+                self.of_table("referenced_table", table)
             ),
             None,
         )?;
@@ -109,41 +113,77 @@ impl Connection {
         }))
     }
 
-    /// Whether DuckDB changes the target's rows by deleting and inserting them: where it sets a column of an index, or a list.
-    fn is_replaced(&mut self, target: &Target) -> Result<bool> {
-        let indexed = self.read(
+    /// The indexes that were made for themselves, and not with a table's keys.
+    pub(crate) fn indexes(&mut self, table: &TableName) -> Result<Vec<Index>> {
+        let rows = self.read(
             &format!(
-                "SELECT expressions FROM duckdb_indexes() WHERE {}",
-                of_table("table_name", target.table())
+                "SELECT index_name, CASE WHEN is_unique AND NOT is_primary THEN 'yes' END, expressions::VARCHAR[] FROM duckdb_indexes() WHERE {}",
+                self.of_table("table_name", table)
             ),
             None,
         )?;
-        let indexed = each(&indexed, |batch, row| text(batch, 0, row));
-        let description = &target.description;
-        let keyed = |name: &str| {
-            description.unique.iter().any(|unique| unique.covers(name))
-                || description
-                    .foreign_keys
-                    .iter()
-                    .any(|key| key.columns.iter().any(|column| column.eq_ignore_ascii_case(name)))
-                || indexed.iter().any(|expressions| expressions.contains(name))
-        };
-        Ok(target.assigned().any(|index| {
-            let is_list = target
-                .described(index)
-                .is_some_and(|described| DuckType::parse(&described.declared_type).is_updated_by_replacing());
-            is_list || keyed(target.columns[index].name())
+        Ok(each(&rows, |batch, row| Index {
+            name: text(batch, 0, row),
+            unique: optional_text(batch, 1, row).is_some(),
+            expressions: texts(batch, 2, row),
         }))
+    }
+
+    /// The condition that a catalog's row speaks of a table.
+    pub(crate) fn of_table(&self, column: &str, table: &TableName) -> String {
+        self.of_table_in(column, &literal(table.schema().unwrap_or(MAIN)), table)
+    }
+
+    /// The same for a schema that is given as an expression.
+    pub(crate) fn of_table_in(&self, column: &str, schema: &str, table: &TableName) -> String {
+        format!(
+            "database_name = {} AND lower(schema_name) = lower({schema}) AND lower({column}) = lower({})",
+            literal(&self.catalog),
+            literal(table.name())
+        )
     }
 }
 
-/// The condition that a catalog's row speaks of a table.
-pub(crate) fn of_table(column: &str, table: &TableName) -> String {
-    let schema = table.schema().map_or_else(|| "current_schema()".to_owned(), literal);
-    format!(
-        "database_name = current_database() AND lower(schema_name) = lower({schema}) AND lower({column}) = lower({})",
-        literal(table.name())
-    )
+/// An index as DuckDB tells of it.
+pub(crate) struct Index {
+    pub(crate) name: String,
+    pub(crate) unique: bool,
+    /// Columns, quoted where they need it, and other expressions.
+    pub(crate) expressions: Vec<String>,
+}
+
+impl Index {
+    fn names(&self, column: &str) -> bool {
+        self.expressions.iter().any(|expression| names(expression, column))
+    }
+}
+
+/// What a unique index over expressions asks for. How one with a collation beneath compares isn't known; such rows are found by trying.
+fn over_expressions(description: &Description, index: &Index) -> Option<Constraint> {
+    let named = description.columns.iter().filter(|column| index.names(&column.name));
+    let rule = Rule::UniqueExpressions(index.expressions.clone());
+    let columns = named.clone().map(|column| column.name.clone()).collect();
+    let is_plain = named.clone().all(|column| column.collation.is_none() && !column.computed);
+    is_plain.then(|| Constraint { name: Some(index.name.clone()), columns, rule })
+}
+
+/// Whether DuckDB changes the target's rows by deleting and inserting them: where it sets a column of an index, or a list.
+fn is_replaced(target: &Target, indexes: &[Index]) -> bool {
+    let description = &target.description;
+    let keyed = |name: &str| {
+        description.unique.iter().any(|unique| unique.covers(name))
+            || description
+                .foreign_keys
+                .iter()
+                .any(|key| key.columns.iter().any(|column| column.eq_ignore_ascii_case(name)))
+            || indexes.iter().any(|index| index.names(name))
+    };
+    target.assigned().any(|index| {
+        let is_list = target
+            .described(index)
+            .is_some_and(|described| DuckType::parse(&described.declared_type).is_updated_by_replacing());
+        is_list || keyed(target.columns[index].name())
+    })
 }
 
 /// Every row of some batches.

@@ -3,6 +3,7 @@
 use barge_core::record::{Role, quote};
 use barge_core::{Error, ErrorKind, Result, Table, TableName};
 
+use crate::sql::literal;
 use crate::types::DuckType;
 
 /// `CREATE TABLE IF NOT EXISTS …` for a record type, and before it the sequence of a key that the database draws.
@@ -41,9 +42,4 @@ fn sequence_name(table: &TableName, column: &str) -> String {
         Some(schema) => format!("{}.{}", quote(schema), quote(&name)),
         None => quote(&name),
     }
-}
-
-/// Text as an SQL literal.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }

@@ -1,7 +1,6 @@
 //! Tables as DuckDB's catalog describes them.
 
 use arrow::array::RecordBatch;
-use barge_core::record::quote;
 use barge_core::store::{
     Action, DescribedColumn, Description, ForeignKey, KeyEquality, Reference, TableKind, UniqueKey,
 };
@@ -9,12 +8,9 @@ use barge_core::{Error, ErrorKind, Result, TableName};
 
 use crate::claim::FLUSHES;
 use crate::connection::Connection;
-use crate::constraints::{each, of_table, optional_text, text, texts};
-use crate::ddl::literal;
+use crate::constraints::{each, optional_text, text, texts};
+use crate::sql::{MAIN, after_words, definitions, literal, unquoted};
 use crate::types::DuckType;
-
-/// The schema that tables are in where nothing else is said.
-const MAIN: &str = "main";
 
 impl Connection {
     /// The tables and views that a user made, sorted by name; those of other schemas with their schema.
@@ -22,7 +18,8 @@ impl Connection {
         let sql = format!(
             "SELECT schema_name, name FROM (SELECT schema_name, table_name AS name, database_name, internal FROM duckdb_tables() \
              UNION ALL SELECT schema_name, view_name, database_name, internal FROM duckdb_views()) \
-             WHERE NOT internal AND database_name = current_database() AND name <> {}",
+             WHERE NOT internal AND database_name = {} AND name <> {}",
+            literal(&self.catalog),
             literal(FLUSHES)
         );
         let rows = self.read(&sql, None)?;
@@ -63,11 +60,12 @@ impl Connection {
 
     /// The table's own name, what it is, and the statement that made it.
     fn find(&mut self, name: &TableName) -> Result<(TableName, TableKind, String)> {
+        let schema = name.schema().map_or_else(|| "current_schema()".to_owned(), literal);
         let sql = format!(
             "SELECT schema_name, table_name, sql, 'table' FROM duckdb_tables() WHERE {} \
              UNION ALL SELECT schema_name, view_name, sql, 'view' FROM duckdb_views() WHERE {}",
-            of_table("table_name", name),
-            of_table("view_name", name)
+            self.of_table_in("table_name", &schema, name),
+            self.of_table_in("view_name", &schema, name)
         );
         let rows = self.read(&sql, None)?;
         let found = each(&rows, |batch, row| {
@@ -79,7 +77,8 @@ impl Connection {
         };
         let found = match name.schema() {
             Some(_) => TableName::in_schema(schema, table),
-            None => TableName::new(table),
+            // After USE it may be another than the usual one.
+            None => table_name(&schema, table),
         };
         let kind = if kind == "view" { TableKind::View } else { TableKind::Table };
         Ok((found, kind, sql))
@@ -89,13 +88,15 @@ impl Connection {
         let rows = self.read(
             &format!(
                 "SELECT column_name, data_type, column_default, CASE WHEN is_nullable THEN 'yes' END FROM duckdb_columns() WHERE {} ORDER BY column_index",
-                of_table("table_name", name)
+                self.of_table("table_name", name)
             ),
             None,
         )?;
+        let definitions = definitions(sql);
         Ok(each(&rows, |batch, row| {
             let nullable = optional_text(batch, 3, row).is_some();
-            column(&text(batch, 0, row), &text(batch, 1, row), nullable, optional_text(batch, 2, row), sql)
+            let default = optional_text(batch, 2, row);
+            column(&text(batch, 0, row), &text(batch, 1, row), nullable, default, &definitions)
         }))
     }
 
@@ -104,7 +105,7 @@ impl Connection {
             &format!(
                 "SELECT constraint_type, constraint_name, constraint_column_names, referenced_table, referenced_column_names \
                  FROM duckdb_constraints() WHERE {} ORDER BY constraint_index",
-                of_table("table_name", &description.name)
+                self.of_table("table_name", &description.name)
             ),
             None,
         )?;
@@ -135,16 +136,10 @@ impl Connection {
     }
 
     fn describe_indexes(&mut self, description: &mut Description) -> Result<()> {
-        let rows = self.read(
-            &format!(
-                "SELECT index_name, expressions FROM duckdb_indexes() WHERE is_unique AND NOT is_primary AND {}",
-                of_table("table_name", &description.name)
-            ),
-            None,
-        )?;
-        for (name, expressions) in each(&rows, |batch, row| (text(batch, 0, row), text(batch, 1, row))) {
-            let columns = index_columns(&expressions, &description.columns);
-            description.unique.push(UniqueKey { name, columns, partial: false });
+        let indexes = self.indexes(&description.name)?;
+        for index in indexes.into_iter().filter(|index| index.unique) {
+            let columns = index_columns(&index.expressions, &description.columns);
+            description.unique.push(UniqueKey { name: index.name, columns, partial: false });
         }
         Ok(())
     }
@@ -153,7 +148,7 @@ impl Connection {
         let rows = self.read(
             &format!(
                 "SELECT table_name, referenced_column_names FROM duckdb_constraints() WHERE constraint_type = 'FOREIGN KEY' AND {}",
-                of_table("referenced_table", name)
+                self.of_table("referenced_table", name)
             ),
             None,
         )?;
@@ -179,13 +174,22 @@ fn beside(table: &TableName, name: String) -> TableName {
     }
 }
 
-fn column(name: &str, declared: &str, nullable: bool, default: Option<String>, sql: &str) -> DescribedColumn {
+fn column(
+    name: &str,
+    declared: &str,
+    nullable: bool,
+    default: Option<String>,
+    definitions: &[(String, &str)],
+) -> DescribedColumn {
     let own = DuckType::parse(declared);
+    // The catalog tells neither of computed columns nor of collations: only the statement that made the table does.
+    let definition = definitions.iter().find(|(column, _)| column.eq_ignore_ascii_case(name));
+    let definition = definition.map_or("", |(_, definition)| definition);
     let mut column = DescribedColumn::new(name, declared, own.arrow_type());
     column.extension = own.extension();
     column.nullable = nullable;
-    column.computed = definition(name, sql).any(|text| text.contains(" GENERATED ALWAYS AS"));
-    column.collation = definition(name, sql).find_map(collation_of);
+    column.computed = after_words(definition, &["GENERATED", "ALWAYS", "AS"]).is_some();
+    column.collation = after_words(definition, &["COLLATE"]).map(collation);
     column.identity = default.as_deref().is_some_and(|default| default.starts_with("nextval("));
     column.default = default.filter(|_| !column.computed);
     if own.is_loosely_equal() {
@@ -197,34 +201,19 @@ fn column(name: &str, declared: &str, nullable: bool, default: Option<String>, s
     column
 }
 
-/// Where the statement that made the table may define a column, from behind its name to the next comma: the catalog tells neither of computed columns
-/// nor of collations.
-fn definition<'a>(name: &str, sql: &'a str) -> impl Iterator<Item = &'a str> {
-    let written = [format!("{name} "), format!("{} ", quote(name))];
-    written.into_iter().flat_map(move |written| {
-        let places: Vec<usize> = sql.match_indices(&written).map(|(place, _)| place).collect();
-        let begins = places.into_iter().filter(|&place| sql[..place].ends_with(['(', ' ']));
-        begins
-            .map(move |place| sql[place + written.len()..].split(", ").next().unwrap_or_default())
-            .collect::<Vec<_>>()
-    })
+/// The collation at the beginning of what follows its word.
+fn collation(text: &str) -> String {
+    let end =
+        text.find(|letter: char| letter.is_whitespace() || ",;)".contains(letter)).unwrap_or(text.len());
+    text[..end].trim_matches('"').to_owned()
 }
 
-/// The collation that a column's definition names: what follows its type.
-fn collation_of(definition: &str) -> Option<String> {
-    let rest = definition.strip_prefix("VARCHAR COLLATE ")?;
-    let end = rest.find([' ', ')', ';']).unwrap_or(rest.len());
-    Some(rest[..end].trim_matches('"').to_owned())
-}
-
-/// The columns of an index from DuckDB's list of its expressions, as in `[a, '"b c"']`; `None` for what is no column.
-fn index_columns(expressions: &str, columns: &[DescribedColumn]) -> Vec<Option<String>> {
-    let list = expressions.trim_start_matches('[').trim_end_matches(']');
-    list.split(", ")
-        .map(|expression| {
-            let plain = expression.trim_matches('\'').trim_matches('"').replace("\"\"", "\"");
-            let column = columns.iter().find(|column| column.name.eq_ignore_ascii_case(&plain));
-            column.map(|column| column.name.clone())
-        })
-        .collect()
+/// The columns of an index; `None` for expressions that are no column.
+fn index_columns(expressions: &[String], columns: &[DescribedColumn]) -> Vec<Option<String>> {
+    let column = |expression: &String| {
+        let name = unquoted(expression);
+        let column = columns.iter().find(|column| column.name.eq_ignore_ascii_case(&name));
+        column.map(|column| column.name.clone())
+    };
+    expressions.iter().map(column).collect()
 }

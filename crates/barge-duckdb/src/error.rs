@@ -46,9 +46,11 @@ pub(crate) fn kind_of(failure: &Failure) -> ErrorKind {
         "Constraint" if says("constraint violation") || says("Duplicate key") => ErrorKind::UniqueViolation,
         "Constraint" => ErrorKind::CheckViolation,
         "Conversion" | "Out of Range" | "Mismatch Type" | "Invalid type" => ErrorKind::InvalidValue,
-        "TransactionContext" if says("onflict") || says("Failed to commit") => {
-            ErrorKind::SerializationFailure
-        }
+        "TransactionContext" => match text.split_once("Failed to commit: ") {
+            Some((_, reason)) => kind_of_commit(reason),
+            None if says("onflict") => ErrorKind::SerializationFailure,
+            None => ErrorKind::Statement,
+        },
         "Catalog" if says("write-write conflict") => ErrorKind::SerializationFailure,
         "Catalog" if says("Table with name") && says("does not exist") => ErrorKind::MissingTable,
         // The Appender's own words.
@@ -64,6 +66,32 @@ pub(crate) fn kind_of(failure: &Failure) -> ErrorKind {
         "FATAL" | "INTERNAL" => ErrorKind::Poisoned,
         "Not implemented" => ErrorKind::Unsupported,
         _ => ErrorKind::Statement,
+    }
+}
+
+/// The kind of a failure of COMMIT by its reason, which names no class. Constraints that statements found met, and COMMIT doesn't, were broken by
+/// what another transaction committed in between.
+fn kind_of_commit(reason: &str) -> ErrorKind {
+    // A file's name may hold any of the other words.
+    let is_file = ["Could not write", "Could not read", "Could not open", "Could not truncate"]
+        .iter()
+        .any(|words| reason.starts_with(words));
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    match reason {
+        _ if says(&["No space left", "Disk quota", "File too large"]) => ErrorKind::DiskFull,
+        _ if is_file || says(&["fsync"]) => ErrorKind::Io,
+        _ if says(&[
+            "onstraint",
+            "onflict",
+            "uplicate key",
+            "has been altered",
+            "has been deleted",
+            "dropped",
+        ]) =>
+        {
+            ErrorKind::SerializationFailure
+        }
+        _ => ErrorKind::Io,
     }
 }
 
@@ -123,10 +151,14 @@ fn named(error: Error, text: &str) -> Error {
     }
 }
 
-/// Whether a failure of COMMIT leaves open whether the transaction is on disk: anything but a conflict, which DuckDB finds before it
-/// writes.
+/// Whether a failure of COMMIT leaves open whether the transaction is on disk. DuckDB finds conflicts before it writes, and takes back what it wrote to its
+/// log where a write fails: it says so by `Failed to commit`. What a failed sync left on disk nobody knows, nor what was done when the instance is
+/// beyond use.
 pub(crate) fn leaves_commit_unknown(failure: &Failure) -> bool {
-    matches!(kind_of(failure), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Poisoned)
+    match parts(&failure.0) {
+        ("TransactionContext Error", text) => text.contains("fsync") || text.contains("truncate"),
+        _ => matches!(kind_of(failure), ErrorKind::Io | ErrorKind::DiskFull | ErrorKind::Poisoned),
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +197,13 @@ mod tests {
             "IO Error: Could not set lock on file \"/x/a.duckdb\": Conflicting lock is held in p (PID 7)",
         );
         assert_eq!(held.kind(), ErrorKind::Busy);
+        let full = "TransactionContext Error: Failed to commit: Could not write file \"/conflict/a.duckdb.wal\": No space left on device";
+        assert_eq!(error(full).kind(), ErrorKind::DiskFull);
+        assert!(!error(full).is_retryable() && !leaves_commit_unknown(&Failure(full.into())));
+        let synced = "TransactionContext Error: Failed to commit: Could not fsync file \"a.duckdb.wal\": Input/output error";
+        assert_eq!(error(synced).kind(), ErrorKind::Io);
+        assert!(leaves_commit_unknown(&Failure(synced.into())));
+        assert!(leaves_commit_unknown(&Failure("FATAL Error: fsync failed!".into())));
         assert!(held.message().contains("a.duckdb") && held.message().contains("PID 7"), "{held}");
     }
 }

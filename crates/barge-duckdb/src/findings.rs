@@ -10,7 +10,7 @@ use std::sync::Arc;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::util::display::{ArrayFormatter, FormatOptions, array_value_to_string};
 use barge_core::store::Operation;
 use barge_core::{Error, ErrorKind, Result};
 
@@ -33,6 +33,10 @@ pub(crate) enum Finding {
 pub(crate) const FAILS: i64 = 0;
 pub(crate) const DEPENDS: i64 = 1;
 pub(crate) const CANNOT: i64 = 2;
+/// The constraint's own expression fails over the row.
+pub(crate) const RAISES: i64 = 3;
+/// A value is none of its column's type; the constraint's number is the column's place.
+pub(crate) const MALFORMED: i64 = 4;
 
 impl Connection {
     /// What is found of fitted rows, by row, in order. The transaction must be open and sound; it stays so unless this fails.
@@ -113,14 +117,25 @@ fn note(
         };
         if code == DEPENDS {
             *place = Some(Finding::Depends);
-        } else if place.is_none() {
-            let constraint = usize::try_from(constraint).ok().and_then(|index| constraints.get(index));
-            if let Some(constraint) = constraint {
-                let error = constraint_error(plan, constraint, rows, row, code);
-                *place = Some(Finding::Fails(error));
-            }
+            continue;
         }
+        let Ok(index) = usize::try_from(constraint) else { continue };
+        let error = match (code, constraints.get(index)) {
+            _ if place.is_some() => continue,
+            (MALFORMED, _) => malformed(plan, index, rows, row),
+            (_, Some(constraint)) => constraint_error(plan, constraint, rows, row, code),
+            (_, None) => continue,
+        };
+        *place = Some(Finding::Fails(error));
     }
+}
+
+/// What is wrong with a value that its column's type doesn't take.
+fn malformed(plan: &Plan, column: usize, rows: &RecordBatch, row: usize) -> Error {
+    let value = array_value_to_string(rows.column(column), row).unwrap_or_default();
+    let message = format!("{} is no value of type {}", shortened(&value), plan.types[column].sql);
+    let error = Error::new(ErrorKind::InvalidValue, message).with_table(plan.target.table().to_string());
+    error.with_column(plan.target.columns[column].name()).with_row(row as u64)
 }
 
 /// What is wrong with a row, in words.
@@ -135,6 +150,16 @@ fn constraint_error(
     let shown =
         shown(plan, &constraint.columns, rows, row).map(|shown| format!(" {shown}")).unwrap_or_default();
     let (kind, message) = match (&constraint.rule, code) {
+        (Rule::Check(expression), RAISES) => {
+            (ErrorKind::InvalidValue, format!("the check {expression} can't be computed of the row"))
+        }
+        (Rule::UniqueExpressions(expressions), RAISES) => {
+            (ErrorKind::InvalidValue, format!("{} can't be computed of the row", expressions.join(", ")))
+        }
+        (Rule::UniqueExpressions(expressions), _) => (
+            ErrorKind::UniqueViolation,
+            format!("a row with the same {} is there already", expressions.join(", ")),
+        ),
         (Rule::Check(expression), _) => {
             (ErrorKind::CheckViolation, format!("the check {expression} is not met"))
         }

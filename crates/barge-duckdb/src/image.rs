@@ -10,9 +10,10 @@ use barge_core::record::quote;
 use barge_core::store::{DescribedColumn, Operation};
 
 use crate::constraints::{Constraint, Rule};
-use crate::findings::{CANNOT, DEPENDS, FAILS};
+use crate::findings::{CANNOT, DEPENDS, FAILS, MALFORMED, RAISES};
 use crate::plan::{Plan, exact};
-use crate::types::DuckType;
+use crate::sql::qualified;
+use crate::types::{DuckType, Kind};
 
 /// The image's column of ordinals.
 const ROW: &str = "\"barge row\"";
@@ -21,7 +22,7 @@ const NEW: &str = "\"barge new\"";
 
 /// The query that holds fitted rows, with ordinals, against constraints. `None` where there is nothing to ask.
 pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<String> {
-    let image = Image { plan, table: plan.target.table().quoted() };
+    let image = Image { plan };
     let mut parts = Vec::new();
     for (number, constraint) in constraints.iter().enumerate() {
         parts.extend(image.parts(number, constraint));
@@ -30,13 +31,18 @@ pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<Stri
     if plan.target.operation.is_keyed() {
         let keys = plan.target.key.iter().map(|&index| exact(&format!("c{index}"), &plan.types[index]));
         let keys: Vec<String> = keys.collect();
+        // A key that is no value of its type names no row.
+        let values: Vec<String> =
+            plan.target.key.iter().map(|&index| format!("c{index} IS NOT NULL")).collect();
         parts.push(format!(
             "SELECT _ordinal, -1, {DEPENDS} FROM (SELECT _ordinal, row_number() OVER (PARTITION BY {} ORDER BY _ordinal) AS n \
-             FROM {}) WHERE n > 1",
+             FROM {} WHERE {}) WHERE n > 1",
             keys.join(", "),
-            plan.relation
+            plan.relation,
+            values.join(" AND ")
         ));
     }
+    parts.extend(malformed(plan));
     if parts.is_empty() {
         return None;
     }
@@ -54,6 +60,17 @@ pub(crate) fn query(plan: &Plan, constraints: &[Arc<Constraint>]) -> Option<Stri
     })
 }
 
+/// The rows with text that is no value of its column's type, as only DuckDB can tell: no malformed INTERVAL takes others with it.
+fn malformed(plan: &Plan) -> impl Iterator<Item = String> {
+    let columns = plan.types.iter().enumerate().filter(|(_, own)| own.kind == Kind::Other);
+    columns.map(|(place, own)| {
+        format!(
+            "SELECT _ordinal, {place}, {MALFORMED} FROM {} WHERE c{place} IS NOT NULL AND TRY_CAST(c{place} AS {}) IS NULL",
+            plan.batch, own.sql
+        )
+    })
+}
+
 /// The query that finds the rows that others named when the transaction began, for another connection, which sees those still.
 pub(crate) fn committed_references(
     plan: &Plan,
@@ -62,7 +79,7 @@ pub(crate) fn committed_references(
 ) -> Option<String> {
     let columns: Vec<(usize, &DuckType)> = plan.types.iter().enumerate().collect();
     let relation = crate::plan::relation(batch, &columns);
-    let table = plan.target.table().quoted();
+    let table = &plan.table;
     let mut parts = Vec::new();
     for (number, constraint) in constraints.iter().enumerate() {
         let Rule::Child { table: child, columns, replaced, .. } = &constraint.rule else { continue };
@@ -75,8 +92,8 @@ pub(crate) fn committed_references(
             parts.push(format!(
                 "SELECT b._ordinal, {number}, {CANNOT} FROM {relation} AS b JOIN {table} AS t ON {} SEMI JOIN {} AS c ON {}",
                 plan.key_equal("t", "b"),
-                child.quoted(),
-                pairs("c", columns, "t", &constraint.columns),
+                qualified(&plan.catalog, child),
+                pairs(plan, &constraint.columns, ("c", columns), ("t", &constraint.columns)),
             ));
         }
     }
@@ -86,7 +103,6 @@ pub(crate) fn committed_references(
 /// The rows as they would be in the table.
 struct Image<'a> {
     plan: &'a Plan,
-    table: String,
 }
 
 impl Image<'_> {
@@ -97,9 +113,9 @@ impl Image<'_> {
             columns.map(|column| format!("{} AS {}", self.cell(column), quote(&column.name))).collect();
         let join = match plan.target.operation {
             Operation::Insert | Operation::Delete => String::new(),
-            Operation::Update => format!(" JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b")),
+            Operation::Update => format!(" JOIN {} AS t ON {}", plan.table, plan.key_equal("t", "b")),
             Operation::Upsert | Operation::InsertIfAbsent => {
-                format!(" LEFT JOIN {} AS t ON {}", self.table, plan.key_equal("t", "b"))
+                format!(" LEFT JOIN {} AS t ON {}", plan.table, plan.key_equal("t", "b"))
             }
         };
         let new = match plan.target.operation {
@@ -143,13 +159,19 @@ impl Image<'_> {
             Rule::Child { .. } => self.child(number, constraint).into_iter().collect(),
             _ if deletes => Vec::new(),
             Rule::Check(expression) => {
-                vec![format!("SELECT {ROW}, {number}, {FAILS} FROM every WHERE NOT ({expression})")]
+                // A check that itself fails gives no value; one that holds may give NULL.
+                vec![format!(
+                    "SELECT {ROW}, {number}, CASE WHEN v IS NULL THEN {RAISES} ELSE {FAILS} END \
+                     FROM (SELECT {ROW}, {} AS v FROM every) WHERE v IS NULL OR NOT v.v",
+                    tried(expression)
+                )]
             }
             Rule::Unique => self.unique(number, columns),
+            Rule::UniqueExpressions(expressions) => self.unique_expressions(number, expressions),
             Rule::Parent { table, columns: parent_columns, own } => {
                 let mut parts = vec![self.parent(number, columns, table, parent_columns, *own)];
                 if *own {
-                    let itself = pairs("i", parent_columns, "i", columns);
+                    let itself = pairs(self.plan, columns, ("i", parent_columns), ("i", columns));
                     parts.push(format!("SELECT i.{ROW}, {number}, {CANNOT} FROM image AS i WHERE {itself}"));
                 }
                 parts
@@ -166,14 +188,42 @@ impl Image<'_> {
         if is_key && target.operation.is_keyed() {
             return Vec::new();
         }
-        let cells: Vec<String> = columns.iter().map(|column| self.exact("i", column)).collect();
-        let values: Vec<String> =
-            columns.iter().map(|column| format!("i.{} IS NOT NULL", quote(column))).collect();
-        let equal: Vec<String> = columns
-            .iter()
-            .zip(&cells)
-            .map(|(column, cell)| format!("{} = {cell}", self.exact("t", column)))
-            .collect();
+        let term = |column: &String| (self.exact("t", column), self.exact("i", column));
+        self.unique_terms(number, (&self.plan.table, "image"), columns.iter().map(term).collect())
+    }
+
+    /// The same for what expressions give of the rows; and the rows of which they give nothing.
+    fn unique_expressions(&self, number: usize, expressions: &[String]) -> Vec<String> {
+        let name = |place: usize| quote(&format!("barge expression {place}"));
+        let computed = |by: &dyn Fn(&String) -> String| {
+            let columns = expressions.iter().enumerate();
+            columns
+                .map(|(place, own)| format!("{} AS {}", by(own), name(place)))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        // What is in the table has been computed before.
+        let table = format!("(SELECT *, {} FROM {})", computed(&|own| format!("({own})")), self.plan.table);
+        let image = format!("(SELECT *, {} FROM image)", computed(&|own| format!("TRY({own})")));
+        let term = |place| (format!("t.{}", name(place)), format!("i.{}", name(place)));
+        let mut parts =
+            self.unique_terms(number, (&table, &image), (0..expressions.len()).map(term).collect());
+        let raises: Vec<String> = expressions.iter().map(|own| format!("{} IS NULL", tried(own))).collect();
+        parts.push(format!("SELECT {ROW}, {number}, {RAISES} FROM image WHERE {}", raises.join(" OR ")));
+        parts
+    }
+
+    /// Rows that have the same as another, of the table or the image: terms that are equal, over the one and the other.
+    fn unique_terms(
+        &self,
+        number: usize,
+        (table, image): (&str, &str),
+        terms: Vec<(String, String)>,
+    ) -> Vec<String> {
+        let target = &self.plan.target;
+        let values: Vec<String> = terms.iter().map(|(_, own)| format!("{own} IS NOT NULL")).collect();
+        let equal: Vec<String> = terms.iter().map(|(there, own)| format!("{there} = {own}")).collect();
+        let cells: Vec<String> = terms.into_iter().map(|(_, own)| own).collect();
         let equal = equal.join(" AND ");
         let holder = if self.changes() {
             // The row that holds the value may be the row itself, or one that an earlier row of the batch changes.
@@ -182,22 +232,18 @@ impl Image<'_> {
                 format!("{} = {}", self.exact("t", name), self.exact("i", name))
             });
             format!(
-                "SELECT i.{ROW}, {number}, CASE WHEN b._ordinal < i.{ROW} THEN {DEPENDS} ELSE {FAILS} END FROM image AS i \
-                 JOIN {} AS t ON {equal} LEFT JOIN {} AS b ON {} WHERE NOT ({})",
-                self.table,
+                "SELECT i.{ROW}, {number}, CASE WHEN b._ordinal < i.{ROW} THEN {DEPENDS} ELSE {FAILS} END FROM {image} AS i \
+                 JOIN {table} AS t ON {equal} LEFT JOIN {} AS b ON {} WHERE NOT ({})",
                 self.plan.relation,
                 self.plan.key_equal("t", "b"),
                 own_key.collect::<Vec<_>>().join(" AND ")
             )
         } else {
-            format!(
-                "SELECT i.{ROW}, {number}, {FAILS} FROM image AS i SEMI JOIN {} AS t ON {equal}",
-                self.table
-            )
+            format!("SELECT i.{ROW}, {number}, {FAILS} FROM {image} AS i SEMI JOIN {table} AS t ON {equal}")
         };
         let twice = format!(
             "SELECT {ROW}, {number}, {DEPENDS} FROM (SELECT i.{ROW}, row_number() OVER (PARTITION BY {} ORDER BY i.{ROW}) AS n \
-             FROM image AS i WHERE {}) WHERE n > 1",
+             FROM {image} AS i WHERE {}) WHERE n > 1",
             cells.join(", "),
             values.join(" AND ")
         );
@@ -214,8 +260,11 @@ impl Image<'_> {
     ) -> String {
         let given: Vec<String> =
             columns.iter().map(|column| format!("i.{} IS NOT NULL", quote(column))).collect();
-        let missing =
-            format!("ANTI JOIN {} AS p ON {}", parent.quoted(), pairs("p", parent_columns, "i", columns));
+        let missing = format!(
+            "ANTI JOIN {} AS p ON {}",
+            qualified(&self.plan.catalog, parent),
+            pairs(self.plan, columns, ("p", parent_columns), ("i", columns))
+        );
         let given = given.join(" AND ");
         if !own {
             return format!("SELECT i.{ROW}, {number}, {FAILS} FROM image AS i {missing} WHERE {given}");
@@ -224,7 +273,7 @@ impl Image<'_> {
         format!(
             "SELECT i.{ROW}, {number}, CASE WHEN j.{ROW} < i.{ROW} THEN {DEPENDS} ELSE {FAILS} END \
              FROM image AS i {missing} LEFT JOIN image AS j ON {} WHERE {given}",
-            pairs("j", parent_columns, "i", columns)
+            pairs(self.plan, columns, ("j", parent_columns), ("i", columns))
         )
     }
 
@@ -235,10 +284,10 @@ impl Image<'_> {
         let from = format!(
             "FROM {} AS b JOIN {} AS t ON {} JOIN {} AS c ON {}",
             plan.relation,
-            self.table,
+            plan.table,
             plan.key_equal("t", "b"),
-            child.quoted(),
-            pairs("c", columns, "t", &constraint.columns),
+            qualified(&plan.catalog, child),
+            pairs(plan, &constraint.columns, ("c", columns), ("t", &constraint.columns)),
         );
         match plan.target.operation {
             Operation::Delete if *own => Some(format!(
@@ -267,11 +316,21 @@ impl Image<'_> {
 
     /// A column of a relation as unique indexes compare it.
     fn exact(&self, relation: &str, column: &str) -> String {
-        let name = format!("{relation}.{}", quote(column));
-        match self.plan.target.description.column(column) {
-            Some(described) => exact(&name, &DuckType::parse(&described.declared_type)),
-            None => name,
-        }
+        exact_column(self.plan, relation, column, column)
+    }
+}
+
+/// An expression in a struct, so that NULL, which is no struct, says that it fails over the row.
+fn tried(expression: &str) -> String {
+    format!("TRY({{'v': {expression}}})")
+}
+
+/// A column of a relation as unique indexes and foreign keys compare it: by the type of a column of the target's table.
+fn exact_column(plan: &Plan, relation: &str, column: &str, own: &str) -> String {
+    let name = format!("{relation}.{}", quote(column));
+    match plan.target.description.column(own) {
+        Some(described) => exact(&name, &DuckType::parse(&described.declared_type)),
+        None => name,
     }
 }
 
@@ -281,10 +340,11 @@ fn default_of(column: &DescribedColumn) -> String {
     format!("CAST(({}) AS {})", default.unwrap_or("NULL"), column.declared_type)
 }
 
-fn pairs(left: &str, left_columns: &[String], right: &str, right_columns: &[String]) -> String {
-    let pairs = left_columns
-        .iter()
-        .zip(right_columns)
-        .map(|(own, other)| format!("{left}.{} = {right}.{}", quote(own), quote(other)));
+/// That columns of two relations are equal, each with the other's of its place, and of the type of the target's column of that place.
+fn pairs(plan: &Plan, own: &[String], left: (&str, &[String]), right: (&str, &[String])) -> String {
+    let pairs = own.iter().zip(left.1.iter().zip(right.1)).map(|(own, (left_column, right_column))| {
+        let exact = |relation: &str, column: &str| exact_column(plan, relation, column, own);
+        format!("{} = {}", exact(left.0, left_column), exact(right.0, right_column))
+    });
     pairs.collect::<Vec<_>>().join(" AND ")
 }

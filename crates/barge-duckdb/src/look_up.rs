@@ -15,6 +15,7 @@ use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
 use crate::plan::{exact, relation};
 use crate::raw::{Lent, Prepared};
+use crate::sql::qualified;
 use crate::types::{DuckType, Kind};
 
 /// Keys in one statement that sorts.
@@ -161,7 +162,7 @@ impl Connection {
         let sql = format!(
             "SELECT b.{ORDINAL}{columns} FROM {} AS b JOIN {} AS t ON {}{}",
             relation(self.handle.batch_relation(), &places),
-            description.name.quoted(),
+            qualified(&self.catalog, &description.name),
             equal.join(" AND "),
             sorted(look_up, |name| Ok(quote(&described(name)?.name)))?
         );

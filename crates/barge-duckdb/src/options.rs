@@ -1,6 +1,7 @@
 //! How a database is opened: its place and its settings.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -159,6 +160,11 @@ impl DuckDbOptions {
         DuckDbStore::with_options(self).await
     }
 
+    /// The file; `None` for a database in memory.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
     pub(crate) fn lock_wait(&self) -> Duration {
         self.busy_timeout
     }
@@ -217,6 +223,12 @@ impl DuckDbOptions {
         if (self.read_only || !self.create) && !path.exists() {
             return fail(format!("{shown} does not exist, and creating it was not allowed"));
         }
+        if path.to_str().is_none() {
+            return fail(format!("{shown} can't be opened: DuckDB takes names in UTF-8 only"));
+        }
+        if let Some(other) = other_format(path)? {
+            return fail(format!("{shown} is no DuckDB database{other}"));
+        }
         let canonical = match (path.canonicalize(), path.file_name()) {
             (Ok(path), _) => path,
             (Err(_), Some(name)) => parent.canonicalize()?.join(name),
@@ -224,6 +236,21 @@ impl DuckDbOptions {
         };
         Ok(canonical)
     }
+}
+
+/// What to say of a file that is there and no database of DuckDB's. DuckDB itself would look for an extension that reads it, on the network too.
+fn other_format(path: &Path) -> Result<Option<&'static str>> {
+    const MARK: std::ops::Range<usize> = 8..12;
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let mut head = Vec::new();
+    std::fs::File::open(path)?.take(16).read_to_end(&mut head)?;
+    Ok(match &head[..] {
+        head if head.get(MARK) == Some(b"DUCK") => None,
+        b"SQLite format 3\0" => Some(": it is one of SQLite's, whose URL begins with sqlite:"),
+        _ => Some(""),
+    })
 }
 
 /// An open instance, from which connections come.

@@ -13,7 +13,8 @@ use barge_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
-use crate::raw::c_string;
+use crate::raw::{Failure, Place, c_string};
+use crate::sql::{MAIN, qualified};
 use crate::types::DuckType;
 
 /// Plans kept: one a target. When there are more, all are made anew.
@@ -31,7 +32,13 @@ pub(crate) struct Plan {
     pub(crate) write: Write,
     /// Finds the ordinals of rows whose keys are there. `None` for inserts.
     pub(crate) matching: Option<String>,
-    /// The statements' relation of the target's rows.
+    /// What the database that was opened is called.
+    pub(crate) catalog: Arc<str>,
+    /// The table's whole name.
+    pub(crate) table: String,
+    /// The batch as a relation, with the columns as they're handed over.
+    pub(crate) batch: String,
+    /// The same with the columns in their own types, as statements ask by it: what is no value of its type is NULL there.
     pub(crate) relation: String,
     /// Whether rows may give or take values of a unique key that isn't the one they're found by.
     pub(crate) moves_unique: bool,
@@ -41,8 +48,8 @@ pub(crate) struct Plan {
 
 /// How a batch is written.
 pub(crate) enum Write {
-    /// Through the Appender: schema, table, columns.
-    Append(Option<CString>, CString, Vec<CString>),
+    /// Through the Appender.
+    Append(Place, Vec<CString>),
     /// By a statement over it.
     Statement(String),
 }
@@ -54,7 +61,7 @@ impl Connection {
         if let Some(plan) = self.plans.0.get(&address) {
             return Ok(Arc::clone(plan));
         }
-        let plan = Plan::new(target, self.handle.batch_relation());
+        let plan = Plan::new(target, &self.catalog, self.handle.batch_relation());
         let mut plan = plan.map_err(|error| error.with_table(target.table().to_string()))?;
         plan.skips_checks =
             target.operation == Operation::InsertIfAbsent && self.has_checks(target.table())?;
@@ -68,7 +75,7 @@ impl Connection {
 }
 
 impl Plan {
-    fn new(target: &Arc<Target>, batch: &str) -> Result<Self> {
+    fn new(target: &Arc<Target>, catalog: &Arc<str>, batch: &str) -> Result<Self> {
         let description = &target.description;
         if description.kind == TableKind::View {
             let message = "DuckDB's views can't be written";
@@ -95,22 +102,26 @@ impl Plan {
             })
             .collect::<Result<_>>()?;
         let places: Vec<(usize, &DuckType)> = types.iter().enumerate().collect();
-        let rows = relation(batch, &places);
+        let table = qualified(catalog, target.table());
         let matching = match target.operation {
             Operation::Insert => None,
             _ => {
                 let keys: Vec<(usize, &DuckType)> =
                     target.key.iter().map(|&index| (index, &types[index])).collect();
-                Some(matching(target, &types, &relation(batch, &keys)))
+                Some(matching(target, &table, &types, &relation(batch, &keys)))
             }
         };
-        let write = write(target, &types, &rows)?;
+        let asked = relation(batch, &places);
+        let write = write(target, (catalog, &table), &types, &cast_relation(batch, &places, "CAST"))?;
         Ok(Plan {
             target: Arc::clone(target),
             types,
             write,
             matching,
-            relation: rows,
+            catalog: Arc::clone(catalog),
+            table,
+            batch: batch.to_owned(),
+            relation: asked,
             moves_unique: moves_unique(target),
             skips_checks: false,
         })
@@ -202,12 +213,17 @@ fn moves_unique(target: &Target) -> bool {
     })
 }
 
-/// The batch as a relation of columns in the columns' own types, so that they compare as those do, and whatever else it has.
+/// The batch as a relation of columns in the columns' own types, so that they compare as those do, and whatever else it has. What is no value of
+/// its type is NULL.
 pub(crate) fn relation(batch: &str, columns: &[(usize, &DuckType)]) -> String {
+    cast_relation(batch, columns, "TRY_CAST")
+}
+
+fn cast_relation(batch: &str, columns: &[(usize, &DuckType)], cast: &str) -> String {
     let casts: Vec<String> = columns
         .iter()
         .filter(|(_, own)| !own.is_handed_over())
-        .map(|(index, own)| format!("CAST(c{index} AS {}) AS c{index}", own.sql))
+        .map(|(index, own)| format!("{cast}(c{index} AS {}) AS c{index}", own.sql))
         .collect();
     match casts.is_empty() {
         true => batch.to_owned(),
@@ -228,13 +244,18 @@ fn key_equal(target: &Target, types: &[DuckType], t: &str, b: &str) -> String {
     equal.collect::<Vec<_>>().join(" AND ")
 }
 
-fn matching(target: &Target, types: &[DuckType], keys: &str) -> String {
-    let (table, equal) = (target.table().quoted(), key_equal(target, types, "t", "b"));
+fn matching(target: &Target, table: &str, types: &[DuckType], keys: &str) -> String {
+    let equal = key_equal(target, types, "t", "b");
     format!("SELECT b._ordinal FROM {keys} AS b SEMI JOIN {table} AS t ON {equal}")
 }
 
-fn write(target: &Target, types: &[DuckType], relation: &str) -> Result<Write> {
-    let table = target.table().quoted();
+/// How a target's rows are written to its table, which is named in a database and as a whole.
+fn write(
+    target: &Target,
+    (catalog, table): (&str, &str),
+    types: &[DuckType],
+    relation: &str,
+) -> Result<Write> {
     let equal = || key_equal(target, types, "t", "b");
     let name = |index: usize| quote(target.columns[index].name());
     let list = |indexes: &mut dyn Iterator<Item = usize>, text: &dyn Fn(usize) -> String| {
@@ -242,11 +263,11 @@ fn write(target: &Target, types: &[DuckType], relation: &str) -> Result<Write> {
     };
     Ok(match target.operation {
         Operation::Insert if types.iter().all(DuckType::is_handed_over) => {
-            let c = |text: &str| {
-                c_string(text).map_err(|failure| Error::new(ErrorKind::InvalidConfig, failure.0))
-            };
-            let columns = target.columns.iter().map(|column| c(column.name())).collect::<Result<_>>()?;
-            Write::Append(target.table().schema().map(c).transpose()?, c(target.table().name())?, columns)
+            let invalid = |failure: Failure| Error::new(ErrorKind::InvalidConfig, failure.0);
+            let columns = target.columns.iter().map(|column| c_string(column.name()));
+            let columns = columns.collect::<Result<_, _>>().map_err(invalid)?;
+            let schema = target.table().schema().unwrap_or(MAIN);
+            Write::Append(Place::new(catalog, schema, target.table().name()).map_err(invalid)?, columns)
         }
         Operation::Insert | Operation::InsertIfAbsent | Operation::Upsert => {
             let columns = list(&mut (0..types.len()), &name);

@@ -116,8 +116,8 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let Some(mut connection) = self.connection.take() else { return };
         connection.roll_back();
-        // After a panic nobody knows what state it is in.
-        if !std::thread::panicking() {
+        // After a panic nobody knows what state it is in. And what somebody set in the session is not for whoever comes next.
+        if !std::thread::panicking() && !connection.session_changed {
             self.pool.idle().push(connection);
         }
     }

@@ -12,13 +12,16 @@ use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
 use crate::plan::relation;
 use crate::raw::{Lent, Prepared, Rows};
-use crate::types::DuckType;
+use crate::sql::names;
+use crate::types::{DuckType, Kind};
 
 /// The rows of a statement, read in order.
 pub(crate) struct Reader {
     rows: Rows,
     /// The columns as they're given; made when they're first asked for.
     schema: SchemaRef,
+    /// The rows that were given.
+    rows_before: u64,
 }
 
 impl Reader {
@@ -33,7 +36,7 @@ impl Reader {
             }))
         });
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        Ok(Reader { rows, schema })
+        Ok(Reader { rows, schema, rows_before: 0 })
     }
 
     /// The next rows; `None` at the end.
@@ -43,8 +46,15 @@ impl Reader {
         };
         let own = batch.schema();
         let columns = batch.columns().iter().zip(own.fields()).zip(self.schema.fields());
-        let columns = columns.map(|((array, field), wanted)| given(array, field, wanted));
-        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns.collect::<Result<_>>()?)?))
+        let columns = columns.map(|((array, field), wanted)| {
+            given(array, field, wanted).map_err(|error| match error.row() {
+                Some(row) => error.with_row(self.rows_before + row),
+                None => error,
+            })
+        });
+        let columns = columns.collect::<Result<_>>()?;
+        self.rows_before += batch.num_rows() as u64;
+        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
     }
 
     fn collect(mut self, connection: &Connection) -> Result<RecordBatch> {
@@ -63,6 +73,7 @@ impl Connection {
         if prepared.ends_transaction() {
             return Err(transaction_statement());
         }
+        self.session_changed |= prepared.changes_session(&query.sql);
         let rows = prepared.rows(lent).map_err(|failure| self.error(failure))?;
         Reader::new(rows, query.schema.as_deref())?.collect(self)
     }
@@ -74,8 +85,10 @@ impl Connection {
         wanted: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
         let (prepared, lent) = self.prepare_query(query)?;
-        if !prepared.reads() {
-            let message = "the statement doesn't read: run it in a transaction";
+        // What it explains may write, and is then done.
+        let is_run = prepared.explains() && names(&query.sql, "ANALYZE");
+        if !prepared.reads() || is_run {
+            let message = "the statement may do more than read: run it in a transaction";
             return Err(Error::new(ErrorKind::Statement, message));
         }
         self.give(prepared, lent, query.schema.as_deref(), wanted)
@@ -131,7 +144,12 @@ impl Connection {
 
     /// Runs the statements of a text of the user's, and says how many rows the last one changed.
     pub(crate) fn execute(&mut self, sql: &str) -> Result<u64> {
-        Prepared::run_all(&self.handle, sql).map_err(|failure| self.error(failure))
+        let mut session_changed = false;
+        let changed = Prepared::run_all(&self.handle, sql, |statement| {
+            session_changed |= statement.changes_session(sql)
+        });
+        self.session_changed |= session_changed;
+        changed.map_err(|failure| self.error(failure))
     }
 
     /// Numbers keys so that two have one number exactly where DuckDB takes them as equal.
@@ -144,12 +162,18 @@ impl Connection {
             columns.push((to, array));
         }
         let batch = self.bind(with_ordinals(columns, keys.num_rows())?)?;
-        let places: Vec<(usize, &DuckType)> = types.iter().enumerate().collect();
-        let order: Vec<String> = (0..types.len()).map(|index| format!("c{index}")).collect();
+        let order = types.iter().enumerate().map(|(index, own)| match own.is_handed_over() {
+            true => format!("c{index}"),
+            // What is no value of the type is no other's equal: its row is refused when it is written.
+            false => {
+                let value = format!("TRY_CAST(c{index} AS {})", own.sql);
+                format!("{value}, CASE WHEN {value} IS NULL THEN c{index} END")
+            }
+        });
         let sql = format!(
             "SELECT dense_rank() OVER (ORDER BY {}) - 1 FROM {} ORDER BY _ordinal",
-            order.join(", "),
-            relation(self.handle.batch_relation(), &places)
+            order.collect::<Vec<_>>().join(", "),
+            self.handle.batch_relation()
         );
         let groups = self.integers(&sql, Some(&batch))?;
         Ok(groups.into_iter().flatten().map(|group| u32::try_from(group).unwrap_or(u32::MAX)).collect())
@@ -173,7 +197,7 @@ fn natural_field(field: &Field) -> Result<Field> {
             DataType::FixedSizeList(Arc::new(natural_field(item)?), *length)
         }
         _ if field.extension_type_name() == Some("arrow.opaque") => {
-            let message = "Arrow has no type for such values: cast them to VARCHAR in the statement";
+            let message = "Arrow has no type for such values: cast the column to VARCHAR in a query (of the program, with --query)";
             return Err(Error::new(ErrorKind::Unsupported, message).with_column(field.name()));
         }
         plain => plain.clone(),
@@ -201,21 +225,67 @@ fn is_huge(field: &Field) -> bool {
         && field.data_type() == &DataType::FixedSizeBinary(16)
 }
 
-/// A result's column in the type that is wanted.
+/// A result's column in the type that is wanted. Errors name the row, counted from the array's first.
 fn given(array: &ArrayRef, field: &Field, wanted: &Field) -> Result<ArrayRef> {
+    let invalid = |(row, message): (usize, String)| {
+        Error::new(ErrorKind::InvalidValue, message).with_column(field.name()).with_row(row as u64)
+    };
+    if let Some(row) = infinite(array) {
+        let message = "an infinite date or timestamp has no place in a record batch".to_owned();
+        return Err(invalid((row, message)));
+    }
+    if is_huge(field)
+        && let Some(misfit) = too_huge(array, field)
+    {
+        return Err(invalid(misfit));
+    }
     let natural = natural_field(field)?;
     let array = natural_array(array, field, &natural)?;
     let converted = convert(&array, &natural, wanted)?;
     match converted.misfits.into_iter().next() {
         None => Ok(converted.array),
-        Some((_, message)) => Err(Error::new(ErrorKind::InvalidValue, message).with_column(field.name())),
+        Some(misfit) => Err(invalid(misfit)),
+    }
+}
+
+/// The first row that holds an infinite date or timestamp, at any depth: the ends of the range stand for infinities.
+fn infinite(array: &ArrayRef) -> Option<usize> {
+    let within = |row: usize, items: ArrayRef| infinite(&items).map(|_| row);
+    match array.data_type() {
+        DataType::Date32 => {
+            let days = array.as_primitive::<Date32Type>();
+            days.iter().position(|days| days.is_some_and(|days| [i32::MAX, -i32::MAX].contains(&days)))
+        }
+        DataType::Timestamp(..) => {
+            let plain = array.to_data().into_builder().data_type(DataType::Int64).build().ok()?;
+            let is_end = |number: i64| [i64::MAX, -i64::MAX].contains(&number);
+            Int64Array::from(plain).iter().position(|number| number.is_some_and(is_end))
+        }
+        DataType::Struct(_) => array.as_struct().columns().iter().filter_map(infinite).min(),
+        // Most have none: only then the row is looked for.
+        DataType::List(_) => {
+            let lists = array.as_list::<i32>();
+            infinite(lists.values())?;
+            (0..lists.len()).find_map(|row| within(row, lists.value(row)))
+        }
+        DataType::FixedSizeList(..) => {
+            let lists = array.as_fixed_size_list();
+            infinite(lists.values())?;
+            (0..lists.len()).find_map(|row| within(row, lists.value(row)))
+        }
+        DataType::Map(..) => {
+            let maps = array.as_map();
+            let entries = |entries: &StructArray| Arc::new(entries.clone()) as ArrayRef;
+            infinite(&entries(maps.entries()))?;
+            (0..maps.len()).find_map(|row| within(row, entries(&maps.value(row))))
+        }
+        _ => None,
     }
 }
 
 fn natural_array(array: &ArrayRef, field: &Field, natural: &Field) -> Result<ArrayRef> {
-    let invalid = |message: String| Error::new(ErrorKind::InvalidValue, message).with_column(field.name());
     if is_huge(field) {
-        return huge(array, field).map_err(invalid);
+        return huge(array, field);
     }
     match array.data_type() {
         _ if is_bool(field) => Ok(cast(array, &DataType::Boolean)?),
@@ -234,55 +304,51 @@ fn natural_array(array: &ArrayRef, field: &Field, natural: &Field) -> Result<Arr
             let values = natural_array(&values, item, natural_item)?;
             Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(natural_item), *length, values, nulls)?))
         }
-        DataType::Date32 => {
-            // The ends of the range stand for infinities.
-            let days = array.as_primitive::<Date32Type>();
-            match days.iter().flatten().any(|days| [i32::MAX, -i32::MAX].contains(&days)) {
-                true => Err(invalid("an infinite date has no place in a record batch".into())),
-                false => Ok(Arc::clone(array)),
-            }
-        }
-        DataType::Timestamp(_, zone) => {
-            let plain = array.to_data().into_builder().data_type(DataType::Int64).build()?;
-            let numbers = Int64Array::from(plain);
-            if numbers.iter().flatten().any(|number| [i64::MAX, -i64::MAX].contains(&number)) {
-                return Err(invalid("an infinite timestamp has no place in a record batch".into()));
-            }
-            match zone {
-                Some(_) => {
-                    let data =
-                        array.to_data().into_builder().data_type(natural.data_type().clone()).build()?;
-                    Ok(make_array(data))
-                }
-                None => Ok(Arc::clone(array)),
-            }
+        DataType::Timestamp(_, Some(_)) => {
+            let data = array.to_data().into_builder().data_type(natural.data_type().clone()).build()?;
+            Ok(make_array(data))
         }
         _ => Ok(Arc::clone(array)),
     }
 }
 
-/// 128-bit integers as decimals, which have room for 38 digits.
-fn huge(array: &ArrayRef, field: &Field) -> Result<ArrayRef, String> {
-    let unsigned =
-        field.metadata().get("ARROW:extension:metadata").is_some_and(|text| text.contains("uhugeint"));
+/// Whether 128-bit integers have no sign.
+fn is_unsigned(field: &Field) -> bool {
+    field.metadata().get("ARROW:extension:metadata").is_some_and(|text| text.contains("uhugeint"))
+}
+
+fn huge_value(bytes: Option<&[u8]>, unsigned: bool) -> Option<Result<i128, String>> {
+    let bytes = <[u8; 16]>::try_from(bytes?).ok()?;
+    let value = match unsigned {
+        true => {
+            i128::try_from(u128::from_le_bytes(bytes)).map_err(|_| u128::from_le_bytes(bytes).to_string())
+        }
+        false => Ok(i128::from_le_bytes(bytes)),
+    };
+    let fits = |value: &i128| value.unsigned_abs() < 10u128.pow(38);
+    Some(value.and_then(|value| if fits(&value) { Ok(value) } else { Err(value.to_string()) }))
+}
+
+/// The first row with more digits than a decimal has room for.
+fn too_huge(array: &ArrayRef, field: &Field) -> Option<(usize, String)> {
+    let mut rows = array.as_fixed_size_binary().iter().enumerate();
+    rows.find_map(|(row, bytes)| {
+        let value = huge_value(bytes, is_unsigned(field))?.err()?;
+        Some((row, format!("{value} has more digits than the 38 of a decimal")))
+    })
+}
+
+/// 128-bit integers as decimals, which have room for 38 digits. Beyond that there are some in lists only.
+fn huge(array: &ArrayRef, field: &Field) -> Result<ArrayRef> {
     let mut decimals =
         Decimal128Builder::with_capacity(array.len()).with_data_type(DataType::Decimal128(38, 0));
     for bytes in array.as_fixed_size_binary() {
-        let Some(bytes) = bytes.and_then(|bytes| <[u8; 16]>::try_from(bytes).ok()) else {
-            decimals.append_null();
-            continue;
-        };
-        let value = match unsigned {
-            true => {
-                i128::try_from(u128::from_le_bytes(bytes)).map_err(|_| u128::from_le_bytes(bytes).to_string())
+        match huge_value(bytes, is_unsigned(field)).transpose() {
+            Ok(value) => decimals.append_option(value),
+            Err(value) => {
+                let message = format!("{value} has more digits than the 38 of a decimal");
+                return Err(Error::new(ErrorKind::InvalidValue, message).with_column(field.name()));
             }
-            false => Ok(i128::from_le_bytes(bytes)),
-        };
-        let fits = |value: &i128| value.unsigned_abs() < 10u128.pow(38);
-        match value {
-            Ok(value) if fits(&value) => decimals.append_value(value),
-            Ok(value) => return Err(format!("{value} has more digits than the 38 of a decimal")),
-            Err(value) => return Err(format!("{value} has more digits than the 38 of a decimal")),
         }
     }
     Ok(Arc::new(decimals.finish()))

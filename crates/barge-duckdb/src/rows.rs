@@ -12,6 +12,7 @@ use barge_core::{Error, ErrorKind, Result};
 use crate::apply::{Refused, refined};
 use crate::connection::{Connection, ended};
 use crate::findings::Finding;
+use crate::journal::Journal;
 use crate::plan::Plan;
 
 /// Rows that are asked after at least: fewer cost as much.
@@ -39,15 +40,22 @@ impl Connection {
 
     fn try_apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
         let plan = self.plan(&step.target)?;
-        let keys = self.draw(&plan, &step.batch)?;
+        let applied = self.apply_runs(&plan, step);
+        self.journal.iter_mut().for_each(Journal::end_run);
+        applied
+    }
+
+    fn apply_runs(&mut self, plan: &Plan, step: &Step) -> Result<AppliedRows> {
+        let keys = self.draw(plan, &step.batch)?;
         let fitted = plan.fit(&step.batch, keys.as_ref())?;
         let rows = step.batch.num_rows();
         let outcomes = (0..rows).map(|_| None).collect();
-        let mut work = Rows { plan: &plan, step, fitted, keys, outcomes, statements: 0 };
+        let mut work = Rows { plan, step, fitted, keys, outcomes, statements: 0 };
         let (mut begin, mut window) = (0, rows);
         while begin < rows {
             let run = (begin..rows.min(begin + window)).map(|row| row as u32).collect::<Vec<u32>>();
             let (certain, certain_rows) = self.certain(&mut work, &run)?;
+            self.begin_run(&work);
             self.send(&mut work, &certain)?;
             begin += certain_rows;
             window = if certain_rows == run.len() {
@@ -114,8 +122,19 @@ impl Connection {
             let (certain, certain_rows) = self.certain(work, &second[begin..])?;
             self.send(work, &certain)?;
             begin += certain_rows;
+            if begin < second.len() {
+                self.begin_run(work);
+            }
         }
         Ok(())
+    }
+
+    /// Rows of which none depends on an earlier one come next. Where they neither exchange unique values nor are each other's parents, the pieces of
+    /// them that go through can be done again as one.
+    fn begin_run(&mut self, work: &Rows<'_>) {
+        if !work.plan.moves_unique && !work.step.target.rows_may_meet() {
+            self.journal.iter_mut().for_each(Journal::begin_run);
+        }
     }
 }
 

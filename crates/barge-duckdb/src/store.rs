@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Poll, ready};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
@@ -11,6 +12,7 @@ use barge_core::store::{
     Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
 };
 use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
+use futures::Stream;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::check::check;
@@ -36,7 +38,10 @@ const BATCHES_AHEAD: usize = 2;
 pub struct DuckDbStore {
     options: Arc<DuckDbOptions>,
     writer: Arc<Pool>,
+    /// For streams.
     readers: Arc<Pool>,
+    /// For questions about tables and keys, which flushes ask too: no stream makes them wait.
+    questions: Arc<Pool>,
     closed: AtomicBool,
 }
 
@@ -55,41 +60,44 @@ impl DuckDbStore {
         let instance = tokio::task::spawn_blocking(move || own.instance()).await;
         let instance = Arc::new(instance.map_err(|_| closed())??);
         let writer = Pool::new(Arc::clone(&instance), 1);
+        let questions = Pool::new(Arc::clone(&instance), 1);
         let readers = Pool::new(instance, options.readers_max());
         // A first connection shows whether the database works.
         writer.lease().await?.once(|_| Ok(())).await?;
-        Ok(DuckDbStore { options, writer, readers, closed: AtomicBool::new(false) })
+        Ok(DuckDbStore { options, writer, readers, questions, closed: AtomicBool::new(false) })
     }
 
     fn check_open(&self) -> Result<()> {
         if self.closed.load(Ordering::Acquire) { Err(closed()) } else { Ok(()) }
     }
 
-    /// Waits until no transaction is open, for the busy timeout at most.
-    async fn write(&self) -> Result<Lease> {
+    /// Waits for a connection that is free, for the busy timeout at most.
+    async fn lease(&self, pool: &Arc<Pool>, taken: impl FnOnce() -> String) -> Result<Lease> {
         self.check_open()?;
-        match tokio::time::timeout(self.options.lock_wait(), self.writer.lease()).await {
+        let wait = self.options.lock_wait();
+        match tokio::time::timeout(wait, pool.lease()).await {
             Ok(lease) => {
                 self.check_open()?;
                 lease
             }
-            Err(_) => Err(Error::new(
-                ErrorKind::Busy,
-                format!(
-                    "{} has one connection that writes, and a transaction was open on it for {:?}",
-                    self.options.name(),
-                    self.options.lock_wait()
-                ),
-            )),
+            Err(_) => {
+                let message = format!("{} has {}, for {wait:?}", self.options.name(), taken());
+                Err(Error::new(ErrorKind::Busy, message))
+            }
         }
     }
 
-    async fn read<T: Send + 'static>(
+    async fn write(&self) -> Result<Lease> {
+        let taken = || "one connection that writes, and a transaction was open on it".to_owned();
+        self.lease(&self.writer, taken).await
+    }
+
+    async fn ask<T: Send + 'static>(
         &self,
         command: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        self.check_open()?;
-        self.readers.lease().await?.once(command).await
+        let taken = || "one connection for questions about tables, and it was asked others".to_owned();
+        self.lease(&self.questions, taken).await?.once(command).await
     }
 
     /// Streams what a reader gives.
@@ -97,10 +105,13 @@ impl DuckDbStore {
         &self,
         give: impl FnOnce(&mut Connection, &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> + Send + 'static,
     ) -> Result<RecordStream> {
-        self.check_open()?;
-        let lease = self.readers.lease().await?;
+        let taken = || {
+            let readers = self.options.readers_max();
+            format!("{readers} connections that read (see `readers`), and streams were open on all of them")
+        };
+        let lease = self.lease(&self.readers, taken).await?;
         let (started, schema) = oneshot::channel::<Result<SchemaRef>>();
-        let (batches, mut received) = mpsc::channel(BATCHES_AHEAD);
+        let (batches, received) = mpsc::channel(BATCHES_AHEAD);
         let given_up = GivenUp::default();
         let running = Arc::clone(&given_up.running);
         let reading = lease.run(move |connection| {
@@ -112,28 +123,56 @@ impl DuckDbStore {
                 {
                     return false;
                 }
-                batch.num_rows() == 0 || batches.blocking_send(Ok(batch)).is_ok()
+                batch.num_rows() == 0 || batches.blocking_send(Ok(Read::Rows(batch))).is_ok()
             });
             // From here on nothing may be interrupted: the connection goes to somebody else.
             *lock(&running) = None;
-            if let Err(error) = given {
-                // Nobody may be listening any more.
-                let _ = match started.take() {
-                    Some(started) => started.send(Err(error)).is_ok(),
-                    None => batches.blocking_send(Err(error)).is_ok(),
-                };
-            }
+            // Nobody may be listening any more.
+            let _ = match (given, started.take()) {
+                (Err(error), Some(started)) => started.send(Err(error)).is_ok(),
+                (given, _) => batches.blocking_send(given.map(|()| Read::End)).is_ok(),
+            };
             Ok(())
         });
         tokio::spawn(async move { drop(reading.await) });
-        let schema = schema.await.map_err(|_| closed())??;
-        let batches = futures::stream::poll_fn(move |context| {
-            // The stream owns it: dropping the one ends the query.
-            let _ = &given_up;
-            received.poll_recv(context)
-        });
-        Ok(RecordStream::new(schema, batches))
+        let schema = schema.await.map_err(|_| broken_off())??;
+        Ok(RecordStream::new(schema, until_end(received, given_up)))
     }
+}
+
+/// What a reading thread sends.
+enum Read {
+    Rows(RecordBatch),
+    /// All was sent.
+    End,
+}
+
+/// The batches up to the end that the reading thread tells of, or its error. A thread that is gone without a word has sent a part only.
+fn until_end(
+    mut received: mpsc::Receiver<Result<Read>>,
+    given_up: GivenUp,
+) -> impl Stream<Item = Result<RecordBatch>> + Send + 'static {
+    let mut ended = false;
+    futures::stream::poll_fn(move |context| {
+        // The stream owns it: dropping the one ends the query.
+        let _ = &given_up;
+        if ended {
+            return Poll::Ready(None);
+        }
+        let next = match ready!(received.poll_recv(context)) {
+            Some(Ok(Read::Rows(batch))) => Some(Ok(batch)),
+            Some(Ok(Read::End)) => None,
+            Some(Err(error)) => Some(Err(error)),
+            None => Some(Err(broken_off())),
+        };
+        ended = !matches!(next, Some(Ok(_)));
+        Poll::Ready(next)
+    })
+}
+
+fn broken_off() -> Error {
+    let message = "reading broke off: the runtime ended, or the thread panicked, which is a bug in Barge";
+    Error::new(ErrorKind::Closed, message)
 }
 
 /// Ends a query that nobody reads any more, when dropped.
@@ -165,11 +204,11 @@ impl Store for DuckDbStore {
 
     async fn describe(&self, table: &TableName) -> Result<Description> {
         let table = table.clone();
-        self.read(move |connection| connection.describe(&table)).await
+        self.ask(move |connection| connection.describe(&table)).await
     }
 
     async fn tables(&self) -> Result<Vec<TableName>> {
-        self.read(Connection::tables).await
+        self.ask(Connection::tables).await
     }
 
     fn create_table_sql(&self, table: &Table) -> Result<String> {
@@ -182,7 +221,7 @@ impl Store for DuckDbStore {
 
     async fn key_groups(&self, target: &Target, keys: &RecordBatch) -> Result<Vec<u32>> {
         let (types, keys) = (key_types(target, keys)?, keys.clone());
-        self.read(move |connection| connection.key_groups(&types, &keys)).await
+        self.ask(move |connection| connection.key_groups(&types, &keys)).await
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
@@ -235,10 +274,12 @@ impl DuckDbStore {
             }
         };
         self.readers.close(wait).await?;
-        let readers = Arc::clone(&self.readers);
+        self.questions.close(wait).await?;
+        let (readers, questions) = (Arc::clone(&self.readers), Arc::clone(&self.questions));
         let (writer, checkpoint) = writer
             .run(move |connection| {
                 readers.clear();
+                questions.clear();
                 connection.run("CHECKPOINT")
             })
             .await?;
@@ -301,4 +342,31 @@ pub(crate) fn key_types(target: &Target, keys: &RecordBatch) -> Result<Vec<DuckT
         None => DuckType::for_field(field),
     });
     types.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array};
+
+    use super::*;
+
+    /// To whoever reads, a thread that panicked must not look like one that was done.
+    #[tokio::test]
+    async fn a_panic_while_reading_is_no_end() {
+        let store = DuckDbStore::open("duckdb::memory:").await.unwrap();
+        let ids: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+        let mut stream = store
+            .stream(move |_, wanted| {
+                wanted(batch);
+                panic!("a bug");
+            })
+            .await
+            .unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap().num_rows(), 1);
+        let error = stream.next().await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Closed && error.message().contains("panicked"), "{error:?}");
+        assert!(stream.next().await.unwrap().is_none());
+        store.close().await.unwrap();
+    }
 }

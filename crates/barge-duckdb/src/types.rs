@@ -7,6 +7,8 @@ use arrow::datatypes::{DataType, Field, TimeUnit};
 use barge_core::record::{is_json, is_uuid};
 use barge_core::{Error, ErrorKind, Result};
 
+use crate::sql::holds_lists;
+
 /// A column's type.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct DuckType {
@@ -119,7 +121,11 @@ impl DuckType {
 
     /// Whether DuckDB changes such a column by deleting the row and inserting it again.
     pub(crate) fn is_updated_by_replacing(&self) -> bool {
-        matches!(self.kind, Kind::List(..) | Kind::Other)
+        match self.kind {
+            Kind::List(..) => true,
+            Kind::Other => holds_lists(&self.sql),
+            _ => false,
+        }
     }
 }
 
@@ -235,8 +241,10 @@ fn type_name(field: &Field) -> Option<String> {
         Utf8 | LargeUtf8 | Utf8View | Null => "VARCHAR",
         Binary | LargeBinary | BinaryView | FixedSizeBinary(_) => "BLOB",
         Date32 | Date64 => "DATE",
+        Time64(TimeUnit::Nanosecond) => "TIME_NS",
         Time32(_) | Time64(_) => "TIME",
         Timestamp(_, Some(_)) => "TIMESTAMP WITH TIME ZONE",
+        Timestamp(TimeUnit::Nanosecond, None) => "TIMESTAMP_NS",
         Timestamp(_, None) => "TIMESTAMP",
         Dictionary(_, value) => return type_name(&field.clone().with_data_type(value.as_ref().clone())),
         List(item) | LargeList(item) | ListView(item) | LargeListView(item) => {

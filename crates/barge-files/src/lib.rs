@@ -20,9 +20,9 @@
 //! | Dictionary | its value type |
 //! | LargeUtf8, Utf8View, Null | Utf8 |
 //! | LargeBinary, BinaryView, FixedSizeBinary (but for UUIDs) | Binary |
-//! | Timestamp in s, ms, ns | Timestamp(µs); nanoseconds are truncated |
+//! | Timestamp in s, ms, ns | Timestamp(µs); a time with nanoseconds rejects its row |
 //! | Date64 | Date32 |
-//! | Time32, Time64(ns) | Time64(µs); nanoseconds are truncated |
+//! | Time32, Time64(ns) | Time64(µs); a time with nanoseconds rejects its row |
 //! | Float16 | Float32 |
 //! | Decimal32, Decimal64, Decimal256 | Decimal128; a value that does not fit rejects its row |
 //! | Struct, Map, and lists of them | Utf8 with the extension `arrow.json`; NaN and infinities in them become null |

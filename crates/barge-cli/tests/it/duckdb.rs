@@ -173,3 +173,105 @@ fn a_table_is_not_copied_onto_itself_nor_a_database_exported_over_itself() {
         ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u", "--json"];
     assert_eq!(place.barge(&arguments).ends(0).counts(), [1, 1, 0]);
 }
+
+/// Two schemas of one file are two places; one schema is one, however it is named.
+#[test]
+fn a_table_goes_into_another_schema_of_its_file() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE SCHEMA s",
+            "CREATE TABLE t(id BIGINT PRIMARY KEY)",
+            "CREATE TABLE s.t(id BIGINT PRIMARY KEY)",
+            "INSERT INTO t VALUES (1), (2)",
+        ],
+    );
+    let copy = |from: &str, to: &str| {
+        place.barge(&[
+            "copy",
+            "duckdb:test.duckdb",
+            from,
+            "--to",
+            "duckdb:test.duckdb",
+            "--table",
+            to,
+            "--json",
+        ])
+    };
+    assert_eq!(copy("t", "s.t").ends(0).counts(), [2, 2, 0]);
+    assert_eq!(rows(&place, "SELECT count(*) FROM s.t"), ["2"]);
+    assert!(copy("s.t", "S.T").ends(2).message().contains("onto itself"));
+    assert!(copy("t", "main.t").ends(2).message().contains("onto itself"));
+}
+
+/// The file that is only read is left as it is.
+#[test]
+fn a_copy_leaves_its_source_as_it_is() {
+    let place = Place::new();
+    execute(&place, &["CREATE TABLE t(id BIGINT PRIMARY KEY)", "INSERT INTO t VALUES (1)"]);
+    let path = place.path("test.duckdb");
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    permissions.set_readonly(true);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+    place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:other.duckdb"]).ends(0);
+    assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before);
+    let again = place.barge(&[
+        "copy",
+        "duckdb:test.duckdb?read_only=true",
+        "t",
+        "--to",
+        "duckdb:other.duckdb",
+        "--table",
+        "u",
+    ]);
+    again.ends(0);
+}
+
+/// Nanoseconds go where there is a place for them, and are refused elsewhere.
+#[test]
+fn nanoseconds_are_never_cut_off() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, at TIMESTAMP_NS)",
+            "INSERT INTO t VALUES (1, '2024-01-02 03:04:05.123456789'), (2, '2024-01-02 03:04:05.5')",
+        ],
+    );
+    let found = "SELECT at::VARCHAR FROM t ORDER BY id";
+    let expected = rows(&place, found);
+    place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u"]).ends(0);
+    assert_eq!(rows(&place, &found.replace(" t ", " u ")), expected);
+    let run = place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "sqlite:other.db", "--json"]).ends(3);
+    assert_eq!(run.counts(), [2, 1, 1]);
+    for file in ["t.csv", "t.jsonl"] {
+        let message = place.barge(&["export", "duckdb:test.duckdb", "t", "--to", file]).ends(1);
+        assert!(message.message().contains("nanoseconds"), "{message:?}");
+        assert!(!place.path(file).exists());
+    }
+    place.barge(&["export", "duckdb:test.duckdb", "t", "--to", "t.parquet"]).ends(0);
+    execute(&place, &["DELETE FROM t"]);
+    assert_eq!(load(&place, "t.parquet", &[]).ends(3).counts(), [2, 1, 1]);
+}
+
+/// What has no Arrow type is text in files, as in look-ups.
+#[test]
+fn types_without_an_arrow_type_are_text_in_files() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, i INTERVAL, b BIT, z TIMETZ, u UNION(n INTEGER, s VARCHAR))",
+            "INSERT INTO t VALUES (1, INTERVAL 36 HOURS, '101', '03:04:05+02', 7), (2, NULL, NULL, NULL, NULL)",
+        ],
+    );
+    let found = rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)");
+    for file in ["t.parquet", "t.csv", "t.jsonl"] {
+        place.barge(&["export", "duckdb:test.duckdb", "t", "--to", file]).ends(0);
+        execute(&place, &["DELETE FROM t"]);
+        assert_eq!(load(&place, file, &[]).ends(0).counts(), [2, 2, 0], "{file}");
+        assert_eq!(rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)"), found, "{file}");
+    }
+}

@@ -6,7 +6,20 @@ use std::ptr;
 use libduckdb_sys as ffi;
 
 use super::batch::BoundBatch;
-use super::{Failure, Handle};
+use super::{Failure, Handle, c_string};
+
+/// A table's whole name.
+pub(crate) struct Place {
+    catalog: CString,
+    schema: CString,
+    table: CString,
+}
+
+impl Place {
+    pub(crate) fn new(catalog: &str, schema: &str, table: &str) -> Result<Self, Failure> {
+        Ok(Place { catalog: c_string(catalog)?, schema: c_string(schema)?, table: c_string(table)? })
+    }
+}
 
 struct Appender(ffi::duckdb_appender);
 
@@ -35,20 +48,18 @@ impl Drop for Appender {
 /// Appends a batch's rows to the given columns of a table. To be called inside a transaction: one that fails leaves a part of the rows behind.
 pub(crate) fn append(
     handle: &Handle,
-    schema: Option<&CString>,
-    table: &CString,
+    place: &Place,
     columns: &[CString],
     batch: &BoundBatch,
 ) -> Result<(), Failure> {
     let mut appender = Appender(ptr::null_mut());
     // SAFETY: the connection is open, and all strings live through the calls. On failure too there is an appender, which holds the reason.
     unsafe {
-        let schema = schema.map_or(ptr::null(), |schema| schema.as_ptr());
         let created = ffi::duckdb_appender_create_ext(
             handle.connection,
-            ptr::null(),
-            schema,
-            table.as_ptr(),
+            place.catalog.as_ptr(),
+            place.schema.as_ptr(),
+            place.table.as_ptr(),
             &raw mut appender.0,
         );
         appender.check(created)?;

@@ -8,7 +8,7 @@ use std::ffi::{CString, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use arrow::array::{Array, RecordBatch, StructArray};
 use arrow::datatypes::Schema;
@@ -23,13 +23,15 @@ pub(crate) struct BoundBatch {
     names: Vec<CString>,
     types: Vec<LogicalType>,
     schema: ConvertedSchema,
-    /// The connection whose statements read the batch: its settings decide how Arrow is converted.
-    handle: Arc<Handle>,
+    /// The connection whose statements read the batch: its settings decide how Arrow is converted. The connection holds the batches of
+    /// statements that it runs, and so isn't held by them.
+    handle: Weak<Handle>,
 }
 
-// SAFETY: the arrays are immutable; the schema and types are only read, and by one thread at a time, as a scan has one.
+// SAFETY: nothing in it belongs to a thread: the arrays are immutable, and what DuckDB made of the schema is its own memory.
 unsafe impl Send for BoundBatch {}
-// SAFETY: as above.
+// SAFETY: a statement may scan one batch in several places, and at a time. All of them only read: the arrays, the types, which are
+// copied when a statement is bound, and the converted schema, which DuckDB takes as constant. A scan's own position is in its own init data.
 unsafe impl Sync for BoundBatch {}
 
 impl BoundBatch {
@@ -37,7 +39,8 @@ impl BoundBatch {
         let schema = ConvertedSchema::new(handle, &batch.schema())?;
         let fields = batch.schema_ref().fields().iter();
         let names = fields.map(|field| c_string(field.name())).collect::<Result<Vec<_>, _>>()?;
-        let mut bound = BoundBatch { batch, names, types: Vec::new(), schema, handle: Arc::clone(handle) };
+        let handle = Arc::downgrade(handle);
+        let mut bound = BoundBatch { batch, names, types: Vec::new(), schema, handle };
         // The types are told by a chunk alone; one without rows will do.
         let chunk = bound.chunk(0, 0)?;
         bound.types = (0..bound.names.len()).map(|column| chunk.column_type(column)).collect();
@@ -50,6 +53,8 @@ impl BoundBatch {
 
     /// Some of the rows, as vectors over the arrays' own memory: nothing of the chunk may outlive the batch.
     pub(super) fn chunk(&self, offset: usize, rows: usize) -> Result<Chunk, Failure> {
+        let gone = || Failure("Connection Error: the batch's connection was closed".into());
+        let handle = self.handle.upgrade().ok_or_else(gone)?;
         let rows = StructArray::from(self.batch.slice(offset, rows));
         let exported = FFI_ArrowArray::new(&rows.to_data());
         // SAFETY: arrow's struct and DuckDB's are the Arrow C data interface's, field by field. The copy is shallow: it is read while
@@ -61,7 +66,7 @@ impl BoundBatch {
         // for the buffers themselves, which the batch keeps.
         unsafe {
             Failure::check(ffi::duckdb_data_chunk_from_arrow(
-                self.handle.connection,
+                handle.connection,
                 &raw mut lent,
                 self.schema.0,
                 &raw mut chunk.0,
@@ -90,13 +95,29 @@ fn vector_size() -> usize {
 /// Rows as DuckDB's vectors.
 pub(super) struct Chunk(pub(super) ffi::duckdb_data_chunk);
 
+// SAFETY: a chunk may be used from any thread, by one at a time.
+unsafe impl Send for Chunk {}
+
 impl Chunk {
-    fn column_type(&self, column: usize) -> LogicalType {
+    pub(super) fn rows(&self) -> usize {
+        // SAFETY: the chunk is there; no chunk has more rows than memory has places.
+        unsafe { ffi::duckdb_data_chunk_get_size(self.0) as usize }
+    }
+
+    pub(super) fn columns(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { ffi::duckdb_data_chunk_get_column_count(self.0) as usize }
+    }
+
+    /// A column, which the chunk owns.
+    pub(super) fn vector(&self, column: usize) -> ffi::duckdb_vector {
+        // SAFETY: the chunk is there; for a column that it lacks DuckDB gives null.
+        unsafe { ffi::duckdb_data_chunk_get_vector(self.0, column as u64) }
+    }
+
+    pub(super) fn column_type(&self, column: usize) -> LogicalType {
         // SAFETY: the chunk has the column; the type is ours to destroy.
-        unsafe {
-            let vector = ffi::duckdb_data_chunk_get_vector(self.0, column as u64);
-            LogicalType(ffi::duckdb_vector_get_column_type(vector))
-        }
+        unsafe { LogicalType(ffi::duckdb_vector_get_column_type(self.vector(column))) }
     }
 }
 
@@ -146,6 +167,7 @@ impl Drop for ConvertedSchema {
 type Slot = Arc<Mutex<Option<Arc<BoundBatch>>>>;
 
 /// A connection's table function. DuckDB knows functions instance-wide, so each has a name of its own.
+#[derive(Clone)]
 pub(super) struct Function {
     slot: Slot,
     relation: String,

@@ -5,6 +5,7 @@
 
 mod appender;
 mod batch;
+mod parts;
 mod statement;
 #[cfg(test)]
 mod tests;
@@ -13,11 +14,11 @@ use std::ffi::{CStr, CString, c_char};
 use std::fmt;
 use std::path::Path;
 use std::ptr;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use libduckdb_sys as ffi;
 
-pub(crate) use appender::append;
+pub(crate) use appender::{Place, append};
 pub(crate) use batch::{BoundBatch, Lent};
 pub(crate) use statement::{Prepared, Rows};
 
@@ -105,7 +106,11 @@ unsafe impl Sync for Cache {}
 static CACHE: LazyLock<Cache> = LazyLock::new(|| Cache(unsafe { ffi::duckdb_create_instance_cache() }));
 
 /// An instance of DuckDB, open as long as somebody holds it.
-pub(crate) struct Database(ffi::duckdb_database);
+pub(crate) struct Database {
+    raw: ffi::duckdb_database,
+    /// Table functions of connections that were closed: an instance never forgets one.
+    functions: Mutex<Vec<batch::Function>>,
+}
 
 // SAFETY: a database may be used from any thread, by several at a time.
 unsafe impl Send for Database {}
@@ -116,17 +121,18 @@ impl Database {
     /// Opens a file, or for `None` a new database in memory, with settings by name.
     pub(crate) fn open(path: Option<&Path>, settings: &[(String, String)]) -> Result<Self, Failure> {
         let config = Config::new(settings)?;
-        let mut database = Database(ptr::null_mut());
+        let mut database = Database { raw: ptr::null_mut(), functions: Mutex::default() };
         let mut message: *mut c_char = ptr::null_mut();
         let state = match path {
             Some(path) => {
-                let path = c_string(&path.to_string_lossy())?;
+                let invalid = || Failure("IO Error: the file's name is not UTF-8".into());
+                let path = c_string(path.to_str().ok_or_else(invalid)?)?;
                 // SAFETY: all pointers live through the call.
                 unsafe {
                     ffi::duckdb_get_or_create_from_cache(
                         CACHE.0,
                         path.as_ptr(),
-                        &raw mut database.0,
+                        &raw mut database.raw,
                         config.0,
                         &raw mut message,
                     )
@@ -134,7 +140,7 @@ impl Database {
             }
             // SAFETY: as above; a null path means memory.
             None => unsafe {
-                ffi::duckdb_open_ext(ptr::null(), &raw mut database.0, config.0, &raw mut message)
+                ffi::duckdb_open_ext(ptr::null(), &raw mut database.raw, config.0, &raw mut message)
             },
         };
         if state == ffi::DuckDBSuccess {
@@ -149,10 +155,17 @@ impl Database {
     }
 }
 
+impl Database {
+    fn functions(&self) -> MutexGuard<'_, Vec<batch::Function>> {
+        // A list that a panic left is whole.
+        self.functions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Drop for Database {
     fn drop(&mut self) {
         // SAFETY: no connection is left, as each holds the database; closing twice is harmless.
-        unsafe { ffi::duckdb_close(&raw mut self.0) };
+        unsafe { ffi::duckdb_close(&raw mut self.raw) };
     }
 }
 
@@ -186,8 +199,8 @@ impl Drop for Config {
 pub(crate) struct Handle {
     connection: ffi::duckdb_connection,
     batches: batch::Function,
-    // Closed after the connection: fields are dropped in this order, after `drop` ran.
-    _database: Arc<Database>,
+    // Closed after the connection: fields are dropped after `drop` ran.
+    database: Arc<Database>,
 }
 
 // SAFETY: a connection may be used from any thread. DuckDB's own lock takes calls one after the other.
@@ -199,13 +212,17 @@ impl Handle {
     pub(crate) fn connect(database: &Arc<Database>) -> Result<Arc<Self>, Failure> {
         let mut connection = ptr::null_mut();
         // SAFETY: the database is open; the pointer lives through the call.
-        if unsafe { ffi::duckdb_connect(database.0, &raw mut connection) } != ffi::DuckDBSuccess {
+        if unsafe { ffi::duckdb_connect(database.raw, &raw mut connection) } != ffi::DuckDBSuccess {
             return Err(Failure("Connection Error: DuckDB gave no connection".into()));
         }
-        // SAFETY: the connection is open.
-        let batches = unsafe { batch::Function::register(connection) };
+        let free = database.functions().pop();
+        let batches = match free {
+            Some(free) => Ok(free),
+            // SAFETY: the connection is open.
+            None => unsafe { batch::Function::register(connection) },
+        };
         match batches {
-            Ok(batches) => Ok(Arc::new(Handle { connection, batches, _database: Arc::clone(database) })),
+            Ok(batches) => Ok(Arc::new(Handle { connection, batches, database: Arc::clone(database) })),
             Err(failure) => {
                 // SAFETY: it was opened above, and nobody else knows it.
                 unsafe { ffi::duckdb_disconnect(&raw mut connection) };
@@ -235,5 +252,6 @@ impl Drop for Handle {
     fn drop(&mut self) {
         // SAFETY: statements and results hold the handle, so none is left.
         unsafe { ffi::duckdb_disconnect(&raw mut self.connection) };
+        self.database.functions().push(self.batches.clone());
     }
 }

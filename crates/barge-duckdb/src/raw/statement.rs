@@ -10,13 +10,14 @@ use arrow::ffi::{FFI_ArrowArray, FFI_ArrowSchema, from_ffi};
 use libduckdb_sys as ffi;
 
 use super::batch::{Chunk, LogicalType};
+use super::parts::Parts;
 use super::{Failure, Handle, Lent, c_string};
 
 /// A statement ready to be run.
 pub(crate) struct Prepared {
     statement: ffi::duckdb_prepared_statement,
     // Let go after the statement was destroyed.
-    _handle: Arc<Handle>,
+    handle: Arc<Handle>,
 }
 
 // SAFETY: a statement may be used from any thread, by one at a time.
@@ -68,8 +69,13 @@ impl Prepared {
         }
     }
 
-    /// Prepares and runs the statements of a text one after the other, and says how many rows the last one changed.
-    pub(crate) fn run_all(handle: &Arc<Handle>, sql: &str) -> Result<u64, Failure> {
+    /// Prepares and runs the statements of a text one after the other, and says how many rows the last one changed. `before` sees
+    /// each before it is run.
+    pub(crate) fn run_all(
+        handle: &Arc<Handle>,
+        sql: &str,
+        mut before: impl FnMut(&Prepared),
+    ) -> Result<u64, Failure> {
         let extracted = Extracted::new(handle, sql)?;
         if extracted.count == 0 {
             return Err(Failure("Parser Error: the text holds no statement".into()));
@@ -82,13 +88,14 @@ impl Prepared {
                     "Parser Error: BEGIN, COMMIT and ROLLBACK are the transaction's own calls".into(),
                 ));
             }
+            before(&statement);
             changed = statement.execute()?;
         }
         Ok(changed)
     }
 
     fn extracted(handle: &Arc<Handle>, extracted: &Extracted, index: u64) -> Result<Self, Failure> {
-        let mut prepared = Prepared { statement: ptr::null_mut(), _handle: Arc::clone(handle) };
+        let mut prepared = Prepared { statement: ptr::null_mut(), handle: Arc::clone(handle) };
         // SAFETY: the connection is open and the statement among the extracted ones. On failure too there is a statement, which holds the
         // reason.
         unsafe {
@@ -114,9 +121,30 @@ impl Prepared {
         )
     }
 
+    /// Whether it explains another.
+    pub(crate) fn explains(&self) -> bool {
+        self.kind() == ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_EXPLAIN
+    }
+
     /// Whether it begins or ends a transaction.
     pub(crate) fn ends_transaction(&self) -> bool {
         self.kind() == ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_TRANSACTION
+    }
+
+    /// Whether it may change what later statements of the session see or do, beside what they find in tables.
+    pub(crate) fn changes_session(&self, sql: &str) -> bool {
+        match self.kind() {
+            ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_SET
+            | ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_VARIABLE_SET
+            | ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_PRAGMA
+            | ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_PREPARE => true,
+            // Temporary tables and the like; one that is not so costs a connection made anew.
+            ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_CREATE
+            | ffi::duckdb_statement_type_DUCKDB_STATEMENT_TYPE_CREATE_FUNC => {
+                sql.to_ascii_lowercase().contains("temp")
+            }
+            _ => false,
+        }
     }
 
     fn kind(&self) -> ffi::duckdb_statement_type {
@@ -138,7 +166,7 @@ impl Prepared {
     fn run(&self) -> Result<QueryResult, Failure> {
         let mut result = QueryResult::default();
         // SAFETY: the statement is prepared; on failure too the result is ours, and holds the reason.
-        let state = unsafe { ffi::duckdb_execute_prepared(self.statement, &raw mut result.0) };
+        let state = unsafe { ffi::duckdb_execute_prepared(self.statement, &raw mut result.raw) };
         if state == ffi::DuckDBSuccess { Ok(result) } else { Err(result.failure()) }
     }
 
@@ -153,10 +181,11 @@ impl Prepared {
             {
                 return Err(Failure::of(ffi::duckdb_pending_error(pending.0)));
             }
-            if ffi::duckdb_execute_pending(pending.0, &raw mut result.0) != ffi::DuckDBSuccess {
+            if ffi::duckdb_execute_pending(pending.0, &raw mut result.raw) != ffi::DuckDBSuccess {
                 return Err(result.failure());
             }
         }
+        result.computing = Some(Arc::clone(&self.handle));
         Rows::new(result, self, lent)
     }
 }
@@ -177,7 +206,11 @@ impl Drop for Pending {
     }
 }
 
-struct QueryResult(ffi::duckdb_result);
+struct QueryResult {
+    raw: ffi::duckdb_result,
+    /// The connection that still computes the rows, where they are computed as they're read.
+    computing: Option<Arc<Handle>>,
+}
 
 // SAFETY: a result may be used from any thread, by one at a time.
 unsafe impl Send for QueryResult {}
@@ -185,33 +218,52 @@ unsafe impl Send for QueryResult {}
 impl Default for QueryResult {
     fn default() -> Self {
         // SAFETY: the C struct is plain data, and DuckDB takes a zeroed one for one without a result.
-        QueryResult(unsafe { std::mem::zeroed() })
+        QueryResult { raw: unsafe { std::mem::zeroed() }, computing: None }
     }
 }
 
 impl QueryResult {
     fn failure(&mut self) -> Failure {
         // SAFETY: the result is there until it is dropped.
-        unsafe { Failure::of(ffi::duckdb_result_error(&raw mut self.0)) }
+        unsafe { Failure::of(ffi::duckdb_result_error(&raw mut self.raw)) }
+    }
+
+    /// The next rows; `None` at the end, and where computing them failed.
+    fn fetch(&mut self) -> Option<Chunk> {
+        // SAFETY: the result is there; the call takes a copy of the plain struct and keeps nothing. The chunk is ours.
+        let chunk = Chunk(unsafe { ffi::duckdb_fetch_chunk(self.raw) });
+        if chunk.0.is_null() {
+            // The query has ended, and with it a transaction of its own.
+            self.computing = None;
+            return None;
+        }
+        Some(chunk)
     }
 
     fn rows_changed(mut self) -> u64 {
         // SAFETY: the result is there.
-        unsafe { ffi::duckdb_rows_changed(&raw mut self.0) }
+        unsafe { ffi::duckdb_rows_changed(&raw mut self.raw) }
     }
 
     /// Whether it is one of rows, and not of a number of changes, or nothing.
     fn has_rows(&self) -> bool {
         // SAFETY: the result is there; the call takes a copy of the plain struct and keeps nothing.
-        let kind = unsafe { ffi::duckdb_result_return_type(self.0) };
+        let kind = unsafe { ffi::duckdb_result_return_type(self.raw) };
         kind == ffi::duckdb_result_type_DUCKDB_RESULT_TYPE_QUERY_RESULT
     }
 }
 
 impl Drop for QueryResult {
     fn drop(&mut self) {
+        // DuckDB ends a query of which rows are left when the connection runs the next one, not before: until then its transaction is
+        // open, so that nothing can be checkpointed, and it holds what it reads. Reading it to its end, which an interrupted one
+        // is near, ends it here.
+        if let Some(handle) = self.computing.clone() {
+            handle.interrupt();
+            while self.fetch().is_some() {}
+        }
         // SAFETY: it is destroyed once; a zeroed one is left alone.
-        unsafe { ffi::duckdb_destroy_result(&raw mut self.0) };
+        unsafe { ffi::duckdb_destroy_result(&raw mut self.raw) };
     }
 }
 
@@ -223,6 +275,8 @@ pub(crate) struct Rows {
     schema: SchemaRef,
     /// A stream that has ended may not be asked again.
     ended: bool,
+    /// What was fetched and is not given yet.
+    parts: Parts,
     // What the result may read, in the order in which it may go.
     _statement: Prepared,
     _lent: Option<Lent>,
@@ -231,36 +285,50 @@ pub(crate) struct Rows {
 impl Rows {
     fn new(mut result: QueryResult, statement: Prepared, lent: Option<Lent>) -> Result<Self, Failure> {
         // SAFETY: the result is there; the options are ours.
-        let options = ArrowOptions(unsafe { ffi::duckdb_result_get_arrow_options(&raw mut result.0) });
+        let options = ArrowOptions(unsafe { ffi::duckdb_result_get_arrow_options(&raw mut result.raw) });
         let (exported, schema) = if result.has_rows() {
             result_schema(&mut result, &options)?
         } else {
             (FFI_ArrowSchema::empty(), Arc::new(Schema::empty()))
         };
         let ended = schema.fields().is_empty();
-        Ok(Rows { result, options, exported, schema, ended, _statement: statement, _lent: lent })
+        let parts = Parts::default();
+        Ok(Rows { result, options, exported, schema, ended, parts, _statement: statement, _lent: lent })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
-    /// The next rows; `None` at the end.
+    /// The next rows, of some bytes at most where they're computed as they're read; `None` at the end.
     pub(crate) fn next(&mut self) -> Result<Option<RecordBatch>, Failure> {
+        if let Some(part) = self.parts.next()? {
+            return self.convert(&part).map(Some);
+        }
         if self.ended {
             return Ok(None);
         }
-        // SAFETY: the result is there; the call takes a copy of the plain struct and keeps nothing. The chunk is ours.
-        let chunk = Chunk(unsafe { ffi::duckdb_fetch_chunk(self.result.0) });
-        if chunk.0.is_null() {
+        let is_stream = self.result.computing.is_some();
+        let Some(chunk) = self.result.fetch() else {
             self.ended = true;
             // SAFETY: the result is there.
-            let error = unsafe { ffi::duckdb_result_error(&raw mut self.result.0) };
+            let error = unsafe { ffi::duckdb_result_error(&raw mut self.result.raw) };
             // SAFETY: the message lives as long as the result.
             let failed = !error.is_null() && unsafe { *error } != 0;
             // SAFETY: as above.
             return if failed { Err(unsafe { Failure::of(error) }) } else { Ok(None) };
+        };
+        if !is_stream {
+            return self.convert(&chunk).map(Some);
         }
+        self.parts = Parts::new(chunk);
+        match self.parts.next()? {
+            Some(part) => self.convert(&part).map(Some),
+            None => self.next(),
+        }
+    }
+
+    fn convert(&self, chunk: &Chunk) -> Result<RecordBatch, Failure> {
         let mut array = FFI_ArrowArray::empty();
         // SAFETY: the chunk is one of the result, whose types the options and the schema tell. DuckDB's struct and arrow's are the
         // Arrow C data interface's; the array owns copies of the rows, and `from_ffi` takes it over.
@@ -273,7 +341,7 @@ impl Rows {
         let rows = StructArray::from(rows);
         let (_, columns, _) = rows.into_parts();
         let batch = RecordBatch::try_new(Arc::clone(&self.schema), columns);
-        batch.map(Some).map_err(|error| Failure(format!("Not implemented Error: {error}")))
+        batch.map_err(|error| Failure(format!("Not implemented Error: {error}")))
     }
 }
 
@@ -285,12 +353,12 @@ fn result_schema(
     // SAFETY: the result is there, and has so many columns; names live as long as it does, types are ours. DuckDB fills the schema, whose
     // release frees it.
     unsafe {
-        let count = ffi::duckdb_column_count(&raw mut result.0);
+        let count = ffi::duckdb_column_count(&raw mut result.raw);
         let types: Vec<LogicalType> = (0..count)
-            .map(|column| LogicalType(ffi::duckdb_column_logical_type(&raw mut result.0, column)))
+            .map(|column| LogicalType(ffi::duckdb_column_logical_type(&raw mut result.raw, column)))
             .collect();
         let mut names: Vec<*const c_char> =
-            (0..count).map(|column| ffi::duckdb_column_name(&raw mut result.0, column)).collect();
+            (0..count).map(|column| ffi::duckdb_column_name(&raw mut result.raw, column)).collect();
         let empty: &CStr = c"";
         names.iter_mut().filter(|name| name.is_null()).for_each(|name| *name = empty.as_ptr());
         let mut raw_types: Vec<ffi::duckdb_logical_type> = types.iter().map(|own| own.0).collect();

@@ -129,16 +129,16 @@ fn appended_rows_are_the_tables_own() {
     let run = |sql: &str| Prepared::new(&handle, sql).unwrap().execute().unwrap();
     run("CREATE TABLE t(flag BOOLEAN, id BIGINT, text VARCHAR, list INTEGER[], n BIGINT DEFAULT 7)");
     let columns = ["flag", "id", "text", "list"].map(|name| c_string(name).unwrap());
-    let table = c_string("t").unwrap();
+    let place = |table: &str| Place::new("memory", "main", table).unwrap();
     let bound = bind(&handle, batch(5_000));
-    append(&handle, None, &table, &columns, &bound).unwrap();
+    append(&handle, &place("t"), &columns, &bound).unwrap();
     drop(bound);
     let empty = bind(&handle, batch(0));
     let found = read(&handle, "SELECT sum(id)::BIGINT, sum(n)::BIGINT, max(text) FROM t", &empty);
     assert_eq!(column::<Int64Type>(&found, 0), [Some(12_497_500)]);
     assert_eq!(column::<Int64Type>(&found, 1), [Some(35_000)]);
     assert_eq!(strings(&found, 2)[0].as_deref(), Some("a text that is longer than twelve bytes: 999"));
-    let failure = append(&handle, None, &c_string("nowhere").unwrap(), &columns, &bind(&handle, batch(1)));
+    let failure = append(&handle, &place("nowhere"), &columns, &bind(&handle, batch(1)));
     assert!(failure.unwrap_err().0.contains("nowhere"));
 }
 
@@ -148,4 +148,64 @@ fn without_a_loan_there_is_no_batch() {
     let sql = format!("SELECT * FROM {}", handle.batch_relation());
     let failure = Prepared::new(&handle, &sql).err().unwrap();
     assert!(failure.0.contains("no batch is lent"), "{failure}");
+}
+
+/// A statement may read one batch in several places at a time.
+#[test]
+fn a_batch_is_scanned_by_several_threads() {
+    let handle = connection();
+    Prepared::new(&handle, "SET threads = 4").unwrap().execute().unwrap();
+    let bound = bind(&handle, batch(100_000));
+    let scan = format!("SELECT sum(id)::BIGINT AS n, max(text) AS most FROM {}", handle.batch_relation());
+    let sql = vec![scan; 8].join(" UNION ALL ");
+    for _ in 0..20 {
+        let found = read(&handle, &sql, &bound);
+        assert_eq!(column::<Int64Type>(&found, 0), vec![Some(4_999_950_000); 8]);
+        let most = "a text that is longer than twelve bytes: 99999".to_owned();
+        assert_eq!(strings(&found, 1), vec![Some(most); 8]);
+    }
+}
+
+/// A batch holds no connection: the connection may hold the batch, by what it runs.
+#[test]
+fn a_stream_that_nobody_reads_lets_go_of_batch_and_connection() {
+    let handle = connection();
+    let bound = bind(&handle, batch(50_000));
+    let weak = Arc::downgrade(&bound);
+    let lent = handle.lend(&bound);
+    let sql = format!("SELECT text FROM {}", handle.batch_relation());
+    let mut rows = Prepared::new(&handle, &sql).unwrap().stream(Some(lent)).unwrap();
+    drop(bound);
+    rows.next().unwrap();
+    drop(rows);
+    assert!(weak.upgrade().is_none(), "the statement has let go of the batch");
+    assert_eq!(Arc::strong_count(&handle), 1, "nothing else holds the connection");
+}
+
+/// Large values come in parts, each as it was; also those in lists and structs, among small ones and NULLs.
+#[test]
+fn streamed_rows_are_cut_by_their_bytes() {
+    let handle = connection();
+    let texts = "CASE WHEN range % 3 = 1 THEN NULL ELSE repeat(chr(97 + (range % 26)::INTEGER), CASE WHEN range % 10 = 0 THEN 1000000 ELSE 5 END) END";
+    let values = [
+        texts.to_owned(),
+        format!("{texts}::BLOB"),
+        format!("CASE WHEN range % 7 <> 0 THEN [{texts}, {texts}] END"),
+        format!("{{'a': range, 'b': [{texts}]}}"),
+        format!("[{texts}, {texts}]::VARCHAR[2]"),
+        format!("MAP {{range: {texts}}}"),
+    ];
+    for value in values {
+        let sql = format!("SELECT range AS id, {value} AS value FROM range(300)");
+        let read = |rows: &mut Rows| std::iter::from_fn(|| rows.next().unwrap()).collect::<Vec<_>>();
+        let parts = read(&mut Prepared::new(&handle, &sql).unwrap().stream(None).unwrap());
+        let whole = read(&mut Prepared::new(&handle, &sql).unwrap().rows(None).unwrap());
+        assert!(parts.len() > 3, "{value}: {} parts", parts.len());
+        let bytes = |batch: &RecordBatch| -> usize {
+            batch.columns().iter().map(|column| column.to_data().get_slice_memory_size().unwrap()).sum()
+        };
+        assert!(parts.iter().all(|part| bytes(part) < 6 << 20), "{value}");
+        let joined = |batches: &[RecordBatch]| arrow::compute::concat_batches(&batches[0].schema(), batches);
+        assert_eq!(joined(&parts).unwrap(), joined(&whole).unwrap(), "{value}");
+    }
 }

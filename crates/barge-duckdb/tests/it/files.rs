@@ -110,7 +110,12 @@ async fn what_cannot_be_opened_says_why() {
         "no database at all, but long enough to be read as one".repeat(300),
     )
     .unwrap();
+    std::fs::write(directory.path().join("lite.db"), [b"SQLite format 3\0".as_slice(), &[0; 4_080]].concat())
+        .unwrap();
+    std::fs::write(directory.path().join("short.db"), "short").unwrap();
     let cases = [
+        (open("lite.db"), ErrorKind::Io, "begins with sqlite:"),
+        (open("short.db"), ErrorKind::Io, "no DuckDB database"),
         (open("text.duckdb"), ErrorKind::Io, "text.duckdb"),
         (open("none.duckdb").create(false), ErrorKind::Io, "does not exist"),
         (open("nowhere/none.duckdb"), ErrorKind::Io, "there is no directory"),
@@ -122,6 +127,9 @@ async fn what_cannot_be_opened_says_why() {
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(said), "{error}");
     }
+    let odd = std::os::unix::ffi::OsStrExt::from_bytes(b"odd\xff.db");
+    let error = DuckDbOptions::file(directory.path().join::<&std::ffi::OsStr>(odd)).open().await.unwrap_err();
+    assert!(error.to_string().contains("UTF-8"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

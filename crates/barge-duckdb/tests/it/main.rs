@@ -4,11 +4,15 @@
 
 extern crate barge_core as barge;
 
+mod commits;
 mod conflicts;
 mod files;
 mod foreign_keys;
 mod memory;
+mod neighbours;
 mod rows;
+mod sessions;
+mod streams;
 mod types;
 
 use std::sync::Arc;

@@ -7,7 +7,10 @@ use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, StringBuilder, new_null_array,
 };
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, concat, filter_record_batch};
-use arrow::datatypes::{DataType, Date64Type, Field, FieldRef, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType, Date64Type, Field, FieldRef, Schema, SchemaRef, Time64NanosecondType, TimeUnit,
+    TimestampNanosecondType,
+};
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
 use barge_core::{Error, ErrorKind, Result};
@@ -43,7 +46,7 @@ impl Plain {
             let steps = steps(field, field.data_type()).ok_or_else(|| {
                 let (name, data_type) = (field.name(), field.data_type());
                 let message = format!(
-                    "{file}, column {name}: values of type {data_type} cannot be loaded, nor written as text"
+                    "{file}, column {name}: values of type {data_type} cannot be loaded, nor written as text: make text of them before"
                 );
                 Error::new(ErrorKind::Unsupported, message)
             })?;
@@ -103,6 +106,9 @@ impl Step {
                 }
             }
         }
+        for row in rows_with_nanoseconds(&array) {
+            reject(row, "it has nanoseconds, and times are kept to the microsecond: round it before".into());
+        }
         let options = CastOptions { safe: false, ..CastOptions::default() };
         if let Ok(cast) = cast_with_options(&array, target, &options) {
             return Ok(cast);
@@ -116,6 +122,37 @@ impl Step {
             }));
         }
         concat(&parts.iter().map(AsRef::as_ref).collect::<Vec<_>>())
+    }
+}
+
+/// The rows with times of which a microsecond isn't the end, also in lists. Casting would cut them off.
+fn rows_with_nanoseconds(array: &ArrayRef) -> Vec<usize> {
+    let finer = |value: Option<i64>| value.is_some_and(|value| value % 1_000 != 0);
+    let has_some = |items: &ArrayRef| !rows_with_nanoseconds(items).is_empty();
+    let in_lists = |all: &ArrayRef, list: &dyn Fn(usize) -> ArrayRef| match has_some(all) {
+        true => (0..array.len()).filter(|&row| array.is_valid(row) && has_some(&list(row))).collect(),
+        false => Vec::new(),
+    };
+    match array.data_type() {
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => {
+            let times = array.as_primitive::<TimestampNanosecondType>();
+            (0..array.len()).filter(|&row| finer(times.is_valid(row).then(|| times.value(row)))).collect()
+        }
+        DataType::Time64(TimeUnit::Nanosecond) => {
+            let times = array.as_primitive::<Time64NanosecondType>();
+            (0..array.len()).filter(|&row| finer(times.is_valid(row).then(|| times.value(row)))).collect()
+        }
+        DataType::List(_) => {
+            in_lists(array.as_list::<i32>().values(), &|row| array.as_list::<i32>().value(row))
+        }
+        DataType::LargeList(_) => {
+            in_lists(array.as_list::<i64>().values(), &|row| array.as_list::<i64>().value(row))
+        }
+        DataType::FixedSizeList(..) => {
+            let lists = array.as_fixed_size_list();
+            in_lists(lists.values(), &|row| lists.value(row))
+        }
+        _ => Vec::new(),
     }
 }
 

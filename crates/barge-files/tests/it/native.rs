@@ -97,7 +97,7 @@ fn wide_rows_come_in_smaller_batches() {
 fn types_become_plain() {
     let strings = DictionaryArray::<Int32Type>::from_iter([Some("a"), None, Some("b")]);
     let instants =
-        TimestampNanosecondArray::from(vec![Some(1_500_000_001), None, Some(-1_500)]).with_timezone("UTC");
+        TimestampNanosecondArray::from(vec![Some(1_500_000_000), None, Some(-1_000)]).with_timezone("UTC");
     let fields =
         Fields::from(vec![Field::new("x", DataType::Int32, true), Field::new("y", DataType::Utf8, true)]);
     let points = StructArray::new(
@@ -158,6 +158,31 @@ fn types_become_plain() {
              00:00:00.003|0.03|∅|∅|[b, c]",
         ]
     );
+}
+
+/// Never cut off: what is loaded is equal, or refused.
+#[test]
+fn nanoseconds_reject_their_row() {
+    let mut lists = ListBuilder::new(TimestampNanosecondBuilder::new());
+    for items in [&[1_000][..], &[], &[2_000, 2_001], &[1_000]] {
+        lists.values().append_slice(items);
+        lists.append(true);
+    }
+    let outcome = read(
+        "n.arrow",
+        ipc_file(&columns! {
+            "id" => Int32Array::from(vec![1, 2, 3, 4]),
+            "at" => TimestampNanosecondArray::from(vec![Some(1_000), None, Some(0), Some(-999)]),
+            "time" => Time64NanosecondArray::from(vec![0, 1_001, 0, 0]),
+            "list" => lists.finish(),
+        }),
+    );
+    assert_eq!(outcome.rows().len(), 1);
+    let reasons = outcome.reasons();
+    for (reason, column) in reasons.iter().zip(["time", "list", "at"]) {
+        assert!(reason.contains(&format!("column {column}: it has nanoseconds")), "{reasons:?}");
+    }
+    assert_eq!(reasons.len(), 3);
 }
 
 #[test]
@@ -260,7 +285,7 @@ fn types_that_cannot_be_loaded_are_named() {
     let error = read_with("d.arrow", content, &ReadOptions::default()).err().unwrap();
     assert_eq!(
         error.to_string(),
-        "d.arrow, column took: values of type Duration(s) cannot be loaded, nor written as text"
+        "d.arrow, column took: values of type Duration(s) cannot be loaded, nor written as text: make text of them before"
     );
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let twice =
