@@ -37,23 +37,20 @@ pub(crate) fn run(rounds: usize, only: Option<&str>) {
     if wanted("stores") {
         stores(&runtime, rounds);
     }
-    #[cfg(feature = "redis")]
     if wanted("redis") {
         redis::run(&runtime, rounds);
     }
 }
 
 /// Runs `turns` times: as many loads as there are keys, all at once, each by itself.
-fn loads<F: Future>(load: impl Fn(u64) -> F) -> impl Future<Output = Run> {
-    async move {
-        let started = Instant::now();
-        for turn in 0..TURNS as u64 {
-            // Other keys each time, so that nobody has them from before.
-            let loads = (turn * KEYS..(turn + 1) * KEYS).map(&load);
-            futures::future::join_all(loads).await;
-        }
-        Run { rows: KEYS as usize * TURNS, time: started.elapsed() }
+async fn loads<F: Future>(load: impl Fn(u64) -> F) -> Run {
+    let started = Instant::now();
+    for turn in 0..TURNS as u64 {
+        // Other keys each time, so that nobody has them from before.
+        let loads = (turn * KEYS..(turn + 1) * KEYS).map(&load);
+        futures::future::join_all(loads).await;
     }
+    Run { rows: KEYS as usize * TURNS, time: started.elapsed() }
 }
 
 /// What batching alone costs: the handler answers at once, and keeps nothing.
@@ -272,9 +269,8 @@ impl Page<'_> {
     }
 }
 
-#[cfg(feature = "redis")]
 mod redis {
-    use barge::RedisTier;
+    use barge::redis::RedisTier;
     use barge_core::cache::SharedTier;
 
     use super::*;

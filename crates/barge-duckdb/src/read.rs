@@ -10,10 +10,9 @@ use barge_core::{Error, ErrorKind, Result};
 
 use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
-use crate::plan::relation;
 use crate::raw::{Lent, Prepared, Rows};
 use crate::sql::names;
-use crate::types::{DuckType, Kind};
+use crate::types::DuckType;
 
 /// The rows of a statement, read in order.
 pub(crate) struct Reader {

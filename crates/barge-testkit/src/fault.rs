@@ -494,7 +494,8 @@ impl Transaction for FaultTransaction {
 }
 
 /// A small generator (SplitMix64), so that a seed means the same plan whatever the version of a library.
-struct SplitMix(u64);
+#[derive(Debug)]
+pub(crate) struct SplitMix(pub(crate) u64);
 
 impl SplitMix {
     fn next(&mut self) -> u64 {
@@ -505,7 +506,7 @@ impl SplitMix {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.next() % limit
     }
 }

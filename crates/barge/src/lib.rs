@@ -104,6 +104,8 @@ pub use barge_core::*;
 pub use barge_duckdb as duckdb;
 #[cfg(feature = "postgres")]
 pub use barge_postgres as postgres;
+#[cfg(feature = "redis")]
+pub use barge_redis as redis;
 #[cfg(feature = "sqlite")]
 pub use barge_sqlite as sqlite;
 

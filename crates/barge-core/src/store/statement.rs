@@ -114,7 +114,11 @@ mod tests {
     #[test]
     fn what_may_write_is_not_taken_to_read() {
         assert!(only_reads("-- all\n(SELECT * FROM t)") && only_reads("VALUES (1)"));
-        for sql in ["WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a", "SELECT 1; DELETE FROM t", "UPDATE t SET n = 1"] {
+        for sql in [
+            "WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a",
+            "SELECT 1; DELETE FROM t",
+            "UPDATE t SET n = 1",
+        ] {
             assert!(!only_reads(sql), "{sql}");
         }
     }

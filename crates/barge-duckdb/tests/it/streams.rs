@@ -40,7 +40,7 @@ fn keys(count: i64) -> LookUp {
     let keys: ArrayRef = Arc::new(Int64Array::from_iter_values(0..count));
     let column = Column::new(Field::new("name", DataType::Utf8, true));
     let table = Arc::new(Table::new("t", vec![column]).unwrap());
-    LookUp { table, keys: RecordBatch::try_from_iter([("id", keys)]).unwrap() }
+    LookUp::new(table, RecordBatch::try_from_iter([("id", keys)]).unwrap())
 }
 
 /// A query of which rows are left is not over for DuckDB when its result is destroyed, only when the connection is used again.

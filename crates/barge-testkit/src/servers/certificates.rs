@@ -10,7 +10,7 @@ use rcgen::{
 
 use super::keeper::Nest;
 
-/// The certificates of [`super::own_postgres_with_tls`], in files that go with the server.
+/// The certificates of [`super::own_postgres_with_tls`] and [`super::own_redis_with_tls`], in files that go with the server.
 #[derive(Clone, Debug)]
 pub struct Certificates {
     /// Where they all are.

@@ -224,13 +224,18 @@ fn works_in(process: Pid, directory: &Path) -> bool {
 /// starts no child meanwhile; once it is dead, its children have another parent and could not be found.
 pub(super) fn kill_with_children(process: Pid) {
     send(process, Signal::STOP);
-    wait_for("a process to halt", || !matches!(state_and_parent(process), Some(('R' | 'S' | 'D', _))));
+    wait_for("a process to halt", || is_halted(process));
     let children = children_of(process);
     send(process, Signal::KILL);
     for child in &children {
         send(*child, Signal::KILL);
     }
     wait_for("killed processes to end", || has_ended(process) && children.iter().copied().all(has_ended));
+}
+
+/// Whether a process that was sent SIGSTOP runs no more, be it because it is gone.
+pub(super) fn is_halted(process: Pid) -> bool {
+    !matches!(state_and_parent(process), Some(('R' | 'S' | 'D', _)))
 }
 
 /// Sends a signal to a process, which may be gone.

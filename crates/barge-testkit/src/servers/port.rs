@@ -1,5 +1,6 @@
 //! A loopback port that stays free for the server it is meant for.
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use tokio::net::TcpSocket;
@@ -24,12 +25,43 @@ impl ReservedPort {
     }
 }
 
+/// Two ports as [`ReservedPort`]: one for clients, and ten thousand above it the one over which nodes of a Redis Cluster talk to each other.
+#[derive(Debug)]
+pub(super) struct BusPort {
+    port: ReservedPort,
+    _bus: TcpSocket,
+}
+
+impl BusPort {
+    const DISTANCE: u16 = 10_000;
+
+    pub(super) fn new() -> Self {
+        // Kept until one is found, so that none comes twice.
+        let mut unsuitable = Vec::new();
+        loop {
+            let port = ReservedPort::new();
+            match port.number().checked_add(Self::DISTANCE).map(try_bind) {
+                Some(Ok(bus)) => return Self { port, _bus: bus },
+                _ => unsuitable.push(port),
+            }
+            assert!(unsuitable.len() < 1_000, "no two ports {} apart are free", Self::DISTANCE);
+        }
+    }
+
+    /// The clients' port.
+    pub(super) fn number(&self) -> u16 {
+        self.port.number()
+    }
+}
+
 /// A socket on a port of the loopback address, 0 for any that is free.
 pub(super) fn bind(port: u16) -> TcpSocket {
-    let bound = TcpSocket::new_v4().and_then(|socket| {
-        socket.set_reuseaddr(true)?;
-        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
-        Ok(socket)
-    });
-    bound.unwrap_or_else(|error| panic!("cannot bind port {port} of 127.0.0.1: {error}"))
+    try_bind(port).unwrap_or_else(|error| panic!("cannot bind port {port} of 127.0.0.1: {error}"))
+}
+
+fn try_bind(port: u16) -> io::Result<TcpSocket> {
+    let socket = TcpSocket::new_v4()?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    Ok(socket)
 }

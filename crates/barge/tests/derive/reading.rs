@@ -136,8 +136,8 @@ fn times_are_cast_without_loss() {
 fn text_comes_in_several_shapes() {
     let dictionary: DictionaryArray<Int8Type> = vec!["b", "a", "b"].into_iter().collect();
     assert_eq!(read::<String>(dictionary).unwrap(), ["b", "a", "b"]);
-    assert_eq!(read::<Arc<str>>(LargeStringArray::from(vec!["x"])).unwrap(), ["x".into()]);
-    assert_eq!(read::<Box<str>>(StringViewArray::from(vec!["view"])).unwrap(), ["view".into()]);
+    assert_eq!(read::<Arc<str>>(LargeStringArray::from(vec!["x"])).unwrap(), [Arc::<str>::from("x")]);
+    assert_eq!(read::<Box<str>>(StringViewArray::from(vec!["view"])).unwrap(), [Box::<str>::from("view")]);
     assert_eq!(read::<String>(Int64Array::from(vec![-5])).unwrap(), ["-5"]);
     let uuid = uuid::Uuid::from_u128(7);
     assert_eq!(read::<uuid::Uuid>(StringViewArray::from(vec![uuid.to_string()])).unwrap(), [uuid]);

@@ -25,7 +25,7 @@ pub(super) struct Version {
 pub(super) struct Acknowledged([AtomicI64; KEYS as usize]);
 
 impl Acknowledged {
-    fn at_least(&self, key: i64) -> i64 {
+    pub(super) fn at_least(&self, key: i64) -> i64 {
         self.0[key as usize].load(Ordering::SeqCst)
     }
 

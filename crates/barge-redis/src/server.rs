@@ -1,0 +1,258 @@
+//! One server, and the connection to it.
+//!
+//! All calls share one connection, on which they follow each other without waiting; one that takes long keeps those behind it waiting. A
+//! connection that fails, or doesn't answer in time, is given up, and the next call makes a new one: a network that drops everything in
+//! silence can't be told from a server that is slow, and waiting for it is of no use to a cache.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use barge_core::{Error, ErrorKind, Result};
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Pipeline, RedisConnectionInfo, RedisError, Value};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
+
+use crate::error::{is_of_connection, of_connecting, of_connection, of_server};
+use crate::options::{Place, Secret};
+
+/// After how long a silence TCP asks whether the other side is there, so that firewalls in between don't forget the connection.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// What all connections have in common.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) user: Option<String>,
+    pub(crate) password: Option<Secret>,
+    pub(crate) database: u32,
+    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+}
+
+/// A server.
+#[derive(Debug)]
+pub(crate) struct Server {
+    place: Place,
+    /// For messages.
+    name: String,
+    settings: Arc<Settings>,
+    state: Mutex<State>,
+    closed: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    live: Option<Arc<Live>>,
+    /// When the last attempt to connect failed, and why.
+    failed: Option<(Instant, Error)>,
+}
+
+/// A connection, and the task that carries its bytes. The task ends with this value, or when the connection is lost.
+#[derive(Debug)]
+struct Live {
+    connection: MultiplexedConnection,
+    carrier: JoinHandle<()>,
+    made: Instant,
+    /// Whether it is not to be used again.
+    lost: AtomicBool,
+}
+
+impl Live {
+    fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Relaxed) || self.carrier.is_finished()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
+}
+
+impl Server {
+    pub(crate) fn new(place: Place, settings: Arc<Settings>) -> Self {
+        let name = format!("Redis at {place}");
+        Server { place, name, settings, state: Mutex::default(), closed: AtomicBool::new(false) }
+    }
+
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What messages call it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends commands together, and gives their answers, errors among them, in order.
+    ///
+    /// Where the connection turns out to be lost that calls before had used, they are sent once more over a new one: that is what a restart of
+    /// the server looks like, and every command here may happen twice.
+    pub(crate) async fn send(&self, commands: &Pipeline) -> Result<Vec<Value>> {
+        let began = Instant::now();
+        let live = self.live().await?;
+        match self.send_over(&live, commands).await {
+            Err(error) if error.kind() == ErrorKind::ConnectionLost && live.made < began => {
+                let live = self.live().await?;
+                self.send_over(&live, commands).await
+            }
+            answered => answered,
+        }
+    }
+
+    async fn send_over(&self, live: &Arc<Live>, commands: &Pipeline) -> Result<Vec<Value>> {
+        let mut connection = live.connection.clone();
+        let answers = connection.send_packed_commands(commands, 0, commands.len());
+        let answers = match timeout(self.settings.response_timeout, answers).await {
+            Ok(answers) => answers.map_err(|error| of_connection(error, &self.name)),
+            Err(_) => Err(self.late("answer", self.settings.response_timeout)),
+        };
+        let is_lost = match &answers {
+            Ok(answers) => answers.iter().any(|answer| self.is_turned_away(answer)),
+            Err(error) => is_of_connection(error),
+        };
+        if is_lost {
+            // Other calls under way over it may still get their answers.
+            live.lost.store(true, Ordering::Relaxed);
+        }
+        let answers = answers?;
+        match answers.len() == commands.len() {
+            true => Ok(answers),
+            false => Err(Error::new(ErrorKind::ConnectionLost, format!("{} lost answers", self.name))),
+        }
+    }
+
+    /// Whether an answer says that this connection won't do, though it is open.
+    fn is_turned_away(&self, answer: &Value) -> bool {
+        matches!(answer, Value::ServerError(error) if is_of_connection(&of_server(error, &self.name)))
+    }
+
+    /// The connection, made where there is none.
+    async fn live(&self) -> Result<Arc<Live>> {
+        let asked = Instant::now();
+        let mut state = self.state.lock().await;
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(closed());
+        }
+        if let Some(live) = &state.live
+            && !live.is_lost()
+        {
+            return Ok(Arc::clone(live));
+        }
+        // Calls that waited for one attempt don't wait for one more each.
+        if let Some((at, error)) = &state.failed
+            && *at >= asked
+        {
+            return Err(error.clone());
+        }
+        state.live = None;
+        let limit = self.settings.connect_timeout;
+        let made = timeout(limit, self.connect()).await.unwrap_or_else(|_| Err(self.late("accept", limit)));
+        match made {
+            Ok(live) => {
+                let live = Arc::new(live);
+                *state = State { live: Some(Arc::clone(&live)), failed: None };
+                Ok(live)
+            }
+            Err(error) => {
+                state.failed = Some((Instant::now(), error.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Live> {
+        let failed = |error| of_connecting(error, &self.name);
+        let stream = TcpStream::connect((self.place.host.as_str(), self.place.port)).await.map_err(failed)?;
+        prepare(&stream).map_err(failed)?;
+        let Some(tls) = &self.settings.tls else {
+            return self.log_in(stream).await;
+        };
+        let name = ServerName::try_from(self.place.host.clone()).map_err(|error| {
+            let message = format!("{} is no name that a certificate can have", self.place.host);
+            Error::new(ErrorKind::InvalidConfig, message).with_source(error)
+        })?;
+        let stream = TlsConnector::from(Arc::clone(tls)).connect(name, stream).await.map_err(failed)?;
+        self.log_in(stream).await
+    }
+
+    async fn log_in<S>(&self, stream: S) -> Result<Live>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let failed = |error: RedisError| of_connection(error, &self.name).context("connecting");
+        // Nothing is asked of the server here: the log-in below is told apart by its errors.
+        let info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        let config = AsyncConnectionConfig::new().set_response_timeout(None);
+        let made = MultiplexedConnection::new_with_config(&info, stream, config).await;
+        let (mut connection, carrier) = made.map_err(failed)?;
+        let live = Live {
+            connection: connection.clone(),
+            carrier: tokio::spawn(carrier),
+            made: Instant::now(),
+            lost: AtomicBool::new(false),
+        };
+
+        let commands = self.log_in_commands();
+        if !commands.is_empty() {
+            let answers = connection.send_packed_commands(&commands, 0, commands.len()).await;
+            for answer in answers.map_err(failed)? {
+                if let Value::ServerError(error) = answer {
+                    return Err(of_server(&error, &self.name).context("logging in"));
+                }
+            }
+        }
+        Ok(live)
+    }
+
+    fn log_in_commands(&self) -> Pipeline {
+        let Settings { user, password, database, .. } = &*self.settings;
+        let mut commands = redis::pipe();
+        if let Some(Secret(password)) = password {
+            let log_in = commands.cmd("AUTH");
+            user.iter().for_each(|user| {
+                log_in.arg(user);
+            });
+            log_in.arg(password);
+        }
+        if *database != 0 {
+            commands.cmd("SELECT").arg(*database);
+        }
+        commands
+    }
+
+    fn late(&self, what: &str, limit: Duration) -> Error {
+        Error::new(ErrorKind::Timeout, format!("{} did not {what} within {limit:?}", self.name))
+    }
+
+    /// Ends the connection. Calls under way may still get their answers.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        self.state.lock().await.live = None;
+    }
+}
+
+fn prepare(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(SILENCE).with_interval(SILENCE / 3))?;
+    // Calls that are dropped before their time is up never find out that nothing is answered any more.
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(SILENCE))?;
+    Ok(())
+}
+
+/// What a call gets after `close`.
+pub(crate) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the shared cache was closed")
+}
