@@ -223,7 +223,10 @@ fn cast_relation(batch: &str, columns: &[(usize, &DuckType)], cast: &str) -> Str
     let casts: Vec<String> = columns
         .iter()
         .filter(|(_, own)| !own.is_handed_over())
-        .map(|(index, own)| format!("{cast}(c{index} AS {}) AS c{index}", own.sql))
+        // NULL cast to a union would be a union that holds NULL.
+        .map(|(index, own)| {
+            format!("CASE WHEN c{index} IS NOT NULL THEN {cast}(c{index} AS {}) END AS c{index}", own.sql)
+        })
         .collect();
     match casts.is_empty() {
         true => batch.to_owned(),

@@ -236,11 +236,11 @@ fn nanoseconds_are_never_cut_off() {
     execute(
         &place,
         &[
-            "CREATE TABLE t(id BIGINT PRIMARY KEY, at TIMESTAMP_NS)",
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, moment TIMESTAMP_NS)",
             "INSERT INTO t VALUES (1, '2024-01-02 03:04:05.123456789'), (2, '2024-01-02 03:04:05.5')",
         ],
     );
-    let found = "SELECT at::VARCHAR FROM t ORDER BY id";
+    let found = "SELECT moment::VARCHAR FROM t ORDER BY id";
     let expected = rows(&place, found);
     place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u"]).ends(0);
     assert_eq!(rows(&place, &found.replace(" t ", " u ")), expected);

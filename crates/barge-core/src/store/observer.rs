@@ -61,6 +61,8 @@ struct Registry {
     observers: Vec<Observer>,
     /// Held by every commit under way that began since an observer was last added.
     under_way: Arc<()>,
+    /// Held by those that began before, one for each time that an observer was added.
+    earlier: Vec<Weak<()>>,
 }
 
 enum Observer {
@@ -80,12 +82,12 @@ impl Observer {
 
 /// The commits that were under way when an observer was added, of which it isn't told.
 #[derive(Debug)]
-pub(crate) struct Earlier(Weak<()>);
+pub(crate) struct Earlier(Vec<Weak<()>>);
 
 impl Earlier {
     /// Whether all of them have ended.
     pub(crate) fn ended(&self) -> bool {
-        self.0.strong_count() == 0
+        self.0.iter().all(|commits| commits.strong_count() == 0)
     }
 }
 
@@ -100,8 +102,12 @@ impl Observers {
         let mut registry = self.write();
         registry.observers.retain(|observer| observer.get().is_some());
         registry.observers.push(Observer::Held(held));
-        let earlier = std::mem::take(&mut registry.under_way);
-        Earlier(Arc::downgrade(&earlier))
+        let before = std::mem::take(&mut registry.under_way);
+        registry.earlier.push(Arc::downgrade(&before));
+        // Those that nobody else holds have no commit under way.
+        drop(before);
+        registry.earlier.retain(|commits| commits.strong_count() > 0);
+        Earlier(registry.earlier.clone())
     }
 
     /// Raises the fence. The guard tells the observers how the commit ended. Changes are gathered only where somebody listens.

@@ -259,7 +259,7 @@ async fn whatever_the_shared_cache_does_no_older_row_is_given_than_was_written()
         bypasses += own_bypasses;
     }
     assert!(
-        hits > 2_000 && bypasses > 2_000,
+        hits > 500 && bypasses > 2_000,
         "{hits} hits and {bypasses} bypasses: the cache had little to do with it"
     );
 }
