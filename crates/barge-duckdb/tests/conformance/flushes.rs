@@ -17,6 +17,8 @@ struct DuckDbModel {
     model: Model,
     /// The rows when the flush began.
     committed: Model,
+    /// Whether a row was to be replaced that has children of the same flush: DuckDB can, where the plan sends it before them.
+    undecided: bool,
 }
 
 impl Reference for DuckDbModel {
@@ -41,6 +43,10 @@ impl Reference for DuckDbModel {
         self.model.end(keep);
     }
 
+    fn is_undecided(&self) -> bool {
+        self.undecided
+    }
+
     fn rows(&self, table: &str) -> Vec<Row> {
         self.model.rows(table)
     }
@@ -48,7 +54,7 @@ impl Reference for DuckDbModel {
 
 impl DuckDbModel {
     /// Whether DuckDB can do what a write asks, if the constraints allow it.
-    fn can(&self, tables: &Tables, write: &Write) -> bool {
+    fn can(&mut self, tables: &Tables, write: &Write) -> bool {
         let shape = &tables.shapes[write.shape];
         let (table, constraints) = &tables.definitions[shape.table];
         let given = |name: &str| {
@@ -81,11 +87,10 @@ impl DuckDbModel {
             Operation::Update | Operation::Upsert => {
                 let mut assigned = shape.view.columns().iter().filter(|column| !column.is_key());
                 let replaces = assigned.any(|column| is_indexed(constraints, column.name()));
-                let names = |row| {
-                    referenced(&self.committed, tables, table, row)
-                        || referenced(&self.model, tables, table, row)
-                };
-                !replaces || !found.iter().any(names)
+                let named = |model: &Model| found.iter().any(|row| referenced(model, tables, table, row));
+                let (before, now) = (named(&self.committed), named(&self.model));
+                self.undecided |= replaces && now && !before;
+                !replaces || !(before || now)
             }
         }
     }

@@ -16,6 +16,11 @@ pub trait Reference {
     /// Ends a flush: what was written since it began is kept, or undone.
     fn end(&mut self, keep: bool);
 
+    /// Whether a write so far may end in either of two ways, so that the case proves nothing.
+    fn is_undecided(&self) -> bool {
+        false
+    }
+
     /// A table's rows, sorted.
     fn rows(&self, table: &str) -> Vec<Vec<Value>>;
 }
