@@ -63,8 +63,7 @@ fn overhead(rounds: usize) {
             let loader: Loader<u64, u64> = Loader::builder(|keys: Requests<u64>| async move {
                 Ok(keys.iter().map(|key| Ok(Some(*key))).collect())
             })
-            .start()
-            .unwrap();
+            .start();
             loads(|key| {
                 let loader = &loader;
                 async move { assert_eq!(loader.load(key).await.unwrap(), Some(key)) }
@@ -170,7 +169,7 @@ fn hits(rounds: usize) {
             barge::open(&format!("sqlite:{}", directory.path().join("hits.db").display())).await.unwrap();
         db.create_table::<Account>().await.unwrap();
         db.insert_all(&accounts(1_000)).await.unwrap();
-        let loader = db.loader::<Account>().cache(Cache::new(Duration::from_secs(3_600))).start().unwrap();
+        let loader = db.loader::<Account>().cache(Cache::new(Duration::from_secs(3_600))).start();
         loader.load_many(0..1_000).await.unwrap();
         loader
     });
@@ -245,7 +244,7 @@ impl Page<'_> {
     /// As handlers ask: each its own key, at the same time.
     fn batched(&self) -> Duration {
         self.runtime.block_on(async {
-            let loader = self.db.loader::<Account>().start().unwrap();
+            let loader = self.db.loader::<Account>().start();
             // The table is described once in a loader's life.
             loader.load(0).await.unwrap();
             let started = Instant::now();

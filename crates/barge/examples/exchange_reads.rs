@@ -111,13 +111,13 @@ struct Loaders {
 }
 
 impl Loaders {
-    fn start(db: &Database) -> barge::Result<Self> {
+    fn start(db: &Database) -> Self {
         let seconds = Duration::from_secs;
-        Ok(Loaders {
-            accounts: db.loader::<Account>().cache(Cache::new(seconds(60))).start()?,
-            orders: db.loader::<Order>().cache(Cache::new(seconds(30))).start()?,
-            open_orders: db.loader_by::<Order>(newest_open()).cache(Cache::new(seconds(15))).start()?,
-        })
+        Loaders {
+            accounts: db.loader::<Account>().cache(Cache::new(seconds(60))).start(),
+            orders: db.loader::<Order>().cache(Cache::new(seconds(30))).start(),
+            open_orders: db.loader_by::<Order>(newest_open()).cache(Cache::new(seconds(15))).start(),
+        }
     }
 
     async fn summary(&self, user: i64) -> barge::Result<Summary> {
@@ -218,7 +218,7 @@ async fn show_page(db: &Database, users: i64) -> anyhow::Result<()> {
         users * (CURRENCIES.len() as i64 + 2)
     );
 
-    let loaders = Loaders::start(db)?;
+    let loaders = Loaders::start(db);
     let started = Instant::now();
     let batched = try_join_all((0..users).map(|user| loaders.summary(user))).await?;
     let saved = took.as_secs_f64() / started.elapsed().as_secs_f64();
@@ -244,7 +244,7 @@ async fn show_page(db: &Database, users: i64) -> anyhow::Result<()> {
     ensure!(summary.balances[0] == ("EUR", 5), "what was written is read");
     println!("after a write:            {} look-up more, and the new balance", loaders.look_ups() - before);
 
-    let fresh = Loaders::start(db)?;
+    let fresh = Loaders::start(db);
     let warmed = fresh.orders.warm((0..users).map(last_traded), WarmOptions::default()).await?;
     println!("warmed:                   {} orders, {} of them there", warmed.keys, warmed.found);
     Ok(())

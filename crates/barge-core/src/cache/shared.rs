@@ -27,8 +27,9 @@ pub(crate) struct Shared {
     tier: Arc<dyn SharedTier>,
     timeout: Duration,
     lease: Duration,
-    /// Whose leases are this process's.
-    token: String,
+    /// What the tokens of this loader's leases begin with, and how many there were.
+    loader: String,
+    tokens: AtomicU64,
     breaker: Mutex<Breaker>,
     pub(crate) errors: AtomicU64,
     /// Calls that were not made because the breaker was open.
@@ -49,7 +50,8 @@ impl Shared {
             tier,
             timeout,
             lease,
-            token: Uuid::new_v4().simple().to_string(),
+            loader: Uuid::new_v4().simple().to_string(),
+            tokens: AtomicU64::new(0),
             breaker: Mutex::new(breaker),
             errors: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
@@ -61,17 +63,22 @@ impl Shared {
         (read.len() == names.len()).then_some(read)
     }
 
-    pub(crate) async fn lease(&self, names: &[String]) -> Option<Vec<Lease>> {
-        let leases = self.call("lease", self.tier.lease(names, &self.token, self.lease)).await?;
+    /// A token for the leases of one look-up: another's, begun earlier, must not fill under it.
+    pub(crate) fn token(&self) -> String {
+        format!("{}-{}", self.loader, self.tokens.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) async fn lease(&self, names: &[String], token: &str) -> Option<Vec<Lease>> {
+        let leases = self.call("lease", self.tier.lease(names, token, self.lease)).await?;
         (leases.len() == names.len()).then_some(leases)
     }
 
-    pub(crate) async fn fill(&self, entries: &[Entry]) {
-        self.call("fill", self.tier.fill(entries, &self.token)).await;
+    pub(crate) async fn fill(&self, entries: &[Entry], token: &str) {
+        self.call("fill", self.tier.fill(entries, token)).await;
     }
 
-    pub(crate) async fn release(&self, names: &[String]) {
-        self.call("release", self.tier.release(names, &self.token)).await;
+    pub(crate) async fn release(&self, names: &[String], token: &str) {
+        self.call("release", self.tier.release(names, token)).await;
     }
 
     pub(crate) async fn invalidate(&self, names: &[String], bar: Duration) {

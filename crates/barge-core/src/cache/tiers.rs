@@ -212,12 +212,14 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         };
         let mut leased: Vec<Leased> = bypassing;
         leased.extend(asking.into_iter().filter(|key| round.answers[key.place].is_none()));
+        leased.sort_unstable_by_key(|key| key.place);
         if leased.is_empty() {
             return Waiting::default();
         }
         let names: Vec<String> = leased.iter().map(|key| key.name.clone()).collect();
-        let Some(leases) = shared.lease(&names).await else { return Waiting::default() };
-        let mut waiting = Waiting { mark, ..Waiting::default() };
+        let token = shared.token();
+        let Some(leases) = shared.lease(&names, &token).await else { return Waiting::default() };
+        let mut waiting = Waiting { mark, token, ..Waiting::default() };
         for (key, lease) in leased.into_iter().zip(leases) {
             match lease {
                 Lease::Granted => waiting.granted.push(key),
@@ -277,8 +279,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Reads from the store what no other tier had, fills those, and then looks whether others have filled what they read.
     async fn ask_store(&self, round: &mut Round<'_, K, V>, waiting: Waiting) {
-        let held: Vec<usize> = waiting.held.iter().map(|key| key.place).collect();
-        let now: Vec<usize> = round.open().into_iter().filter(|place| !held.contains(place)).collect();
+        let held = |place: &usize| waiting.held.binary_search_by_key(place, |key| key.place).is_ok();
+        let now: Vec<usize> = round.open().into_iter().filter(|place| !held(place)).collect();
         self.read_store(round, &now, &waiting).await;
         if waiting.held.is_empty() {
             return;
@@ -381,13 +383,13 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             .collect();
         let left = waiting.granted.iter().zip(filled).filter(|(_, filled)| !filled);
         let left: Vec<String> = left.map(|(key, _)| key.name.clone()).collect();
-        let shared = Arc::clone(shared);
+        let (shared, token) = (Arc::clone(shared), waiting.token.clone());
         tokio::spawn(async move {
             if !entries.is_empty() {
-                shared.fill(&entries).await;
+                shared.fill(&entries, &token).await;
             }
             if !left.is_empty() {
-                shared.release(&left).await;
+                shared.release(&left, &token).await;
             }
         });
     }
@@ -447,13 +449,13 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     }
 }
 
-/// What the shared cache doesn't have: keys that this process fills, and keys that others are about to fill.
+/// What the shared cache doesn't have: keys that this process fills, and keys that others are about to fill, both in the order of their places.
 #[derive(Default)]
 struct Waiting {
-    /// In the order of their places.
     granted: Vec<Leased>,
     held: Vec<Leased>,
     mark: Bytes,
+    token: String,
 }
 
 /// Entries to fill, by their place among the granted leases.

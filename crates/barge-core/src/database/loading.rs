@@ -24,7 +24,7 @@ use crate::cache::local::Local;
 use crate::cache::shared::Shared;
 use crate::cache::source::{Found, Source};
 use crate::cache::tiers::Cached;
-use crate::engine::loader::{Loader, LoaderBuilder, LoaderValue, Settings, start};
+use crate::engine::loader::{Loader, LoaderBuilder, LoaderValue, Settings, start, started};
 use crate::record::{OwnedKey, keys_as};
 use crate::store::KeyEquality;
 use crate::{Error, ErrorKind, FromRow, Record, Requests, Result, Table};
@@ -49,13 +49,21 @@ impl<R: Record + FromRow + Send + Sync + 'static> LoaderBuilder<ByKey<R>> {
 
     /// Starts the loader on the present tokio runtime. A key is a value, or a tuple of as many as the record's key has columns.
     ///
+    /// # Panics
+    /// Where [`try_start`](Self::try_start) gives an error: use that for settings that come from outside. Outside a tokio runtime.
+    pub fn start<K: OwnedKey>(self) -> Loader<K, Arc<R>> {
+        started(self.try_start())
+    }
+
+    /// Starts the loader on the present tokio runtime; as [`start`](Self::start).
+    ///
     /// # Errors
     /// `InvalidConfig` for a record without a key, keys of another width, or a setting out of bounds; `Unsupported` where a shared cache can't
     /// keep the record's types.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start<K: OwnedKey>(self) -> Result<Loader<K, Arc<R>>> {
+    pub fn try_start<K: OwnedKey>(self) -> Result<Loader<K, Arc<R>>> {
         let table = R::table();
         let key: Vec<&str> = table.key().into_iter().map(|index| table.columns()[index].name()).collect();
         if key.is_empty() {
@@ -74,12 +82,20 @@ impl<R: Record + FromRow + Send + Sync + 'static> LoaderBuilder<ByColumns<R>> {
 
     /// Starts the loader on the present tokio runtime. A key is a value, or a tuple of as many as the look-up names columns.
     ///
+    /// # Panics
+    /// Where [`try_start`](Self::try_start) gives an error: use that for settings that come from outside. Outside a tokio runtime.
+    pub fn start<K: OwnedKey>(self) -> Loader<K, Arc<[R]>> {
+        started(self.try_start())
+    }
+
+    /// Starts the loader on the present tokio runtime; as [`start`](Self::start).
+    ///
     /// # Errors
     /// `InvalidConfig` for keys of another width, or a setting out of bounds; `Unsupported` where a shared cache can't keep the record's types.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start<K: OwnedKey>(self) -> Result<Loader<K, Arc<[R]>>> {
+    pub fn try_start<K: OwnedKey>(self) -> Result<Loader<K, Arc<[R]>>> {
         start_over::<K, R, Arc<[R]>>(&self.source.database, self.source.by, self.settings)
     }
 }

@@ -368,7 +368,7 @@ impl Database {
     /// # struct Order { #[record(key)] id: i64, user_id: i64 }
     /// # async fn orders(db: &Database) -> Result<()> {
     /// let newest = LookUpBy::from("user_id").order_by("id", Descending).limit(10);
-    /// let orders = db.loader_by::<Order>(newest).start()?;
+    /// let orders = db.loader_by::<Order>(newest).start();
     /// let of_user: Arc<[Order]> = orders.load(7).await?.unwrap_or_default();
     /// # Ok(())
     /// # }

@@ -119,7 +119,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// let squares = Loader::builder(|keys: Requests<u64>| async move {
     ///     Ok(keys.iter().map(|key| Ok((*key < 1_000).then(|| key * key))).collect())
     /// })
-    /// .start()?;
+    /// .start();
     /// assert_eq!(squares.load(12).await?, Some(144));
     /// assert_eq!(squares.load_many([3, 5_000, 4]).await?, [Some(9), None, Some(16)]);
     /// # Ok(())
@@ -137,12 +137,20 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
 impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
     /// Starts the loader on the present tokio runtime.
     ///
+    /// # Panics
+    /// Where [`try_start`](Self::try_start) gives an error: use that for settings that come from outside. Outside a tokio runtime.
+    pub fn start(self) -> Loader<K, V> {
+        started(self.try_start())
+    }
+
+    /// Starts the loader on the present tokio runtime.
+    ///
     /// # Errors
     /// `InvalidConfig` for a setting out of bounds; `Unsupported` for a shared cache, which only a database's rows can be kept in.
     ///
     /// # Panics
     /// Outside a tokio runtime.
-    pub fn start(self) -> Result<Loader<K, V>> {
+    pub fn try_start(self) -> Result<Loader<K, V>> {
         let LoaderBuilder { source, settings } = self;
         let cached = match settings.cache.clone() {
             None => None,
@@ -157,6 +165,14 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
             }
         };
         start(Arc::new(source), cached, settings)
+    }
+}
+
+/// A loader that has to start.
+pub(crate) fn started<L>(loader: Result<L>) -> L {
+    match loader {
+        Ok(loader) => loader,
+        Err(error) => panic!("the loader can't start: {error}"),
     }
 }
 

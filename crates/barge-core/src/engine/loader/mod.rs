@@ -19,7 +19,7 @@ use crate::cache::counts::{count, get};
 use crate::cache::local::Kept;
 use crate::cache::tiers::{Asked, Tiers};
 pub use builder::{Handler, LoaderBuilder};
-pub(crate) use builder::{Settings, start};
+pub(crate) use builder::{Settings, start, started};
 use frequent::Frequent;
 use open::{Answers, Open, Sealed};
 pub use scope::Scope;
@@ -50,7 +50,7 @@ pub use warm::{Progress, WarmOptions, Warmed};
 /// }
 ///
 /// # async fn transfer(db: &Database) -> Result<()> {
-/// let accounts = db.loader::<Account>().start()?;
+/// let accounts = db.loader::<Account>().start();
 /// // One statement for both, and for whatever other tasks ask for meanwhile.
 /// let (from, to) = tokio::join!(accounts.load(1), accounts.load(2));
 /// let (from, to): (Option<Arc<Account>>, Option<Arc<Account>>) = (from?, to?);

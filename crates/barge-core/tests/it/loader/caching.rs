@@ -8,7 +8,7 @@ use super::*;
 const TTL: Duration = Duration::from_secs(30);
 
 fn loader(db: &Database, cache: Cache) -> Loader<i64, Arc<Task>> {
-    db.loader::<Task>().cache(cache).start().unwrap()
+    db.loader::<Task>().cache(cache).start()
 }
 
 /// Another program's write, of which nobody here is told.
@@ -57,7 +57,7 @@ async fn that_there_is_no_row_is_remembered_for_a_moment_and_until_one_is_writte
     assert_eq!(load(78).await, None);
     db.insert_all(&[task(78, "here")]).await.unwrap();
     assert_eq!(load(78).await.as_deref(), Some("here"));
-    let forgetful = db.loader::<Task>().cache(Cache::new(TTL).absent(Duration::ZERO)).start().unwrap();
+    let forgetful = db.loader::<Task>().cache(Cache::new(TTL).absent(Duration::ZERO)).start();
     for _ in 0..2 {
         assert!(forgetful.load(99_i64).await.unwrap().is_none());
     }
@@ -98,7 +98,7 @@ async fn what_is_expired_is_served_only_while_the_store_cannot_be_reached() {
     let db = Database::new(FaultStore::new(Arc::new(store), FaultPlan::new(faults)));
     db.insert_all(&[task(1, "one"), task(2, "two")]).await.unwrap();
     let cache = Cache::new(TTL).refresh_after(1.0).stale_while_unavailable(TTL * 2);
-    let loader = db.loader::<Task>().cache(cache).timeout(Duration::from_secs(1)).start::<i64>().unwrap();
+    let loader = db.loader::<Task>().cache(cache).timeout(Duration::from_secs(1)).start::<i64>();
     assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("one"));
     advance(TTL * 2).await;
     assert_eq!(

@@ -106,7 +106,7 @@ async fn race(seed: u64, cache: Cache, faults: bool) -> u64 {
     sleep(Duration::from_millis(seed % 30)).await;
     let mut loaders = Vec::new();
     for reader in 0..4 {
-        let loader = db.loader::<Version>().cache(cache.clone()).in_flight(1 + reader % 3).start().unwrap();
+        let loader = db.loader::<Version>().cache(cache.clone()).in_flight(1 + reader % 3).start();
         for reader in 0..2 {
             tasks.push(tokio::spawn(read(loader.clone(), acknowledged.clone(), seed * 10 + reader)));
         }
@@ -132,7 +132,7 @@ async fn memory_never_gives_an_older_row_than_was_written() {
 #[tokio::test(start_paused = true)]
 async fn statements_that_say_nothing_drop_everything() {
     let db = filled(3).await;
-    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(30))).start().unwrap();
+    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(30))).start();
     let look_ups = async |wanted: u64, why: &str| {
         loader.load(1_i64).await.unwrap();
         assert_eq!(loader.statistics().look_ups, wanted, "{why}");

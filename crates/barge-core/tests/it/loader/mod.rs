@@ -30,7 +30,7 @@ fn name(task: Option<Arc<Task>>) -> Option<String> {
 
 #[tokio::test(start_paused = true)]
 async fn keys_in_flight_are_one_look_up_in_the_order_asked() {
-    let loader = filled(50).await.loader::<Task>().start().unwrap();
+    let loader = filled(50).await.loader::<Task>().start();
     let first = tokio::spawn({
         let loader = loader.clone();
         async move { loader.load(0).await.map(name) }
@@ -53,7 +53,7 @@ async fn keys_in_flight_are_one_look_up_in_the_order_asked() {
 
 #[tokio::test(start_paused = true)]
 async fn a_lone_key_leaves_at_once_and_tasks_share_the_next() {
-    let loader = filled(1_000).await.loader::<Task>().start().unwrap();
+    let loader = filled(1_000).await.loader::<Task>().start();
     let tasks: Vec<_> = (0..1_000_i64)
         .map(|key| {
             let loader = loader.clone();
@@ -69,12 +69,12 @@ async fn a_lone_key_leaves_at_once_and_tasks_share_the_next() {
 #[tokio::test(start_paused = true)]
 async fn many_keys_are_cut_and_a_full_loader_waits_or_refuses() {
     let db = filled(100).await;
-    let loader = db.loader::<Task>().max_keys(10).start().unwrap();
+    let loader = db.loader::<Task>().max_keys(10).start();
     let found = loader.load_many(0..1_000_i64).await.unwrap();
     assert_eq!(found.iter().filter(|task| task.is_some()).count(), 100);
     assert!(loader.statistics().keys_per_batch() <= 20.0, "{:?}", loader.statistics());
 
-    let refusing = db.loader::<Task>().max_keys(2).when_full(WhenFull::Reject).start().unwrap();
+    let refusing = db.loader::<Task>().max_keys(2).when_full(WhenFull::Reject).start();
     let asked: Vec<_> = (0..10_i64)
         .map(|key| {
             let loader = refusing.clone();
@@ -110,7 +110,7 @@ async fn one_keys_error_is_that_keys_alone() {
     let db = Database::new(store);
     let account = |id: i64| Account { id, email: (id != 2).then(|| format!("{id}@example.org")) };
     db.insert_all(&[account(1), account(2), account(3)]).await.unwrap();
-    let loader = db.loader::<Strict>().start().unwrap();
+    let loader = db.loader::<Strict>().start();
     let answers = loader.load_each([1_i64, 2, 3, 4]).await;
     let error = answers[1].as_ref().unwrap_err();
     assert_eq!((error.kind(), error.column()), (ErrorKind::InvalidValue, Some("email")));
@@ -138,7 +138,7 @@ async fn keys_of_several_columns_and_of_other_types() {
     let balance = |user, currency: &str, amount| Balance { user, currency: currency.to_owned(), amount };
     db.insert_all(&[balance(1, "EUR", 5), balance(1, "BTC", 7), balance(2, "EUR", 9)]).await.unwrap();
     let cache = Cache::new(Duration::from_secs(60));
-    let loader = db.loader::<Balance>().cache(cache).start().unwrap();
+    let loader = db.loader::<Balance>().cache(cache).start();
     // Users as i32: number types need not match.
     let amount = async |user: i32, currency: &str| {
         loader.load((user, currency.to_owned())).await.unwrap().map(|balance| balance.amount)
@@ -150,7 +150,7 @@ async fn keys_of_several_columns_and_of_other_types() {
         (amount(1, "BTC").await, amount(2, "BTC").await, amount(2, "EUR").await),
         (Some(8), Some(1), Some(9))
     );
-    let error = db.loader::<Balance>().start::<i64>().unwrap_err();
+    let error = db.loader::<Balance>().try_start::<i64>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
 }
 
@@ -163,7 +163,7 @@ async fn rows_by_another_column() {
     db.insert_all(&[order(1, Some(7)), order(2, Some(8)), order(3, Some(7)), order(4, None)]).await.unwrap();
     let newest = LookUpBy::from("account").order_by("id", barge_core::Direction::Descending).limit(2);
     let cache = Cache::new(Duration::from_secs(60));
-    let loader = db.loader_by::<Order>(newest).cache(cache).start().unwrap();
+    let loader = db.loader_by::<Order>(newest).cache(cache).start();
     let ids = async |account: i64| -> Vec<i64> {
         loader.load(account).await.unwrap().unwrap_or_default().iter().map(|order| order.id).collect()
     };
@@ -173,7 +173,7 @@ async fn rows_by_another_column() {
     // A write of any key of the table may be another row of this one.
     db.insert_all(&[order(5, Some(7)), order(6, Some(9))]).await.unwrap();
     assert_eq!((ids(7).await, ids(9).await), (vec![5, 3], vec![6]));
-    let error = db.loader_by::<Order>("nowhere").start::<i64>().unwrap().load(1).await.unwrap_err();
+    let error = db.loader_by::<Order>("nowhere").start::<i64>().load(1).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::MissingColumn, "{error}");
 }
 
@@ -195,8 +195,7 @@ async fn handlers_of_the_applications_own() {
             Ok(keys.iter().map(answer).collect())
         }
     })
-    .start()
-    .unwrap();
+    .start();
     assert_eq!(loader.load_many([2, 3, 2]).await.unwrap(), [Some(20), None, Some(20)]);
     let answers = loader.load_each([4, 13]).await;
     assert_eq!(answers[0].as_ref().unwrap(), &Some(40));
@@ -209,7 +208,7 @@ async fn handlers_of_the_applications_own() {
 #[tokio::test(start_paused = true)]
 async fn a_scope_remembers_until_something_is_written() {
     let db = filled(10).await;
-    let loader = db.loader::<Task>().start().unwrap();
+    let loader = db.loader::<Task>().start();
     let scope = loader.scope();
     let load = async |key: i64| name(scope.load(key).await.unwrap());
     assert_eq!(load(1).await.as_deref(), Some("task 1"));
@@ -227,7 +226,7 @@ async fn a_scope_remembers_until_something_is_written() {
 #[tokio::test(start_paused = true)]
 async fn warming_keeps_to_its_rate_and_tells_how_far_it_is() {
     let db = filled(500).await;
-    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).start().unwrap();
+    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).start();
     let told = Arc::new(Mutex::new(Vec::new()));
     let heard = told.clone();
     let options = WarmOptions {
@@ -251,11 +250,17 @@ async fn settings_out_of_bounds_are_refused() {
     let day = Duration::from_secs(86_400);
     for cache in [Cache::new(Duration::ZERO), Cache::new(day).jitter(1.0), Cache::new(day).refresh_after(2.0)]
     {
-        let error = db.loader::<Task>().cache(cache).start::<i64>().unwrap_err();
+        let error = db.loader::<Task>().cache(cache).try_start::<i64>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     }
-    assert_eq!(db.loader::<Task>().max_keys(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
-    assert_eq!(db.loader::<Task>().in_flight(0).start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
+    assert_eq!(
+        db.loader::<Task>().max_keys(0).try_start::<i64>().unwrap_err().kind(),
+        ErrorKind::InvalidConfig
+    );
+    assert_eq!(
+        db.loader::<Task>().in_flight(0).try_start::<i64>().unwrap_err().kind(),
+        ErrorKind::InvalidConfig
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -263,8 +268,7 @@ async fn keys_in_demand_are_warm_from_the_start() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tasks.keys");
     let db = filled(500).await;
-    let start =
-        || db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).remember(&file).start().unwrap();
+    let start = || db.loader::<Task>().cache(Cache::new(Duration::from_secs(60))).remember(&file).start();
     let loader = start();
     for _ in 0..2_000 {
         loader.load_many([3_i64, 17, 400]).await.unwrap();
@@ -281,6 +285,6 @@ async fn keys_in_demand_are_warm_from_the_start() {
     let next = start();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!((next.statistics().warmed, name(next.load(1_i64).await.unwrap()).is_some()), (0, true));
-    let error = db.loader::<Task>().remember(&file).start::<i64>().unwrap_err();
+    let error = db.loader::<Task>().remember(&file).try_start::<i64>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
 }

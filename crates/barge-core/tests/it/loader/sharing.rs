@@ -25,7 +25,7 @@ fn shared(tier: &MemoryTier, time_to_live: Duration) -> Cache {
 }
 
 fn tasks_of(db: &Database, cache: Cache) -> Loader<i64, Arc<Task>> {
-    db.loader::<Task>().cache(cache).start().unwrap()
+    db.loader::<Task>().cache(cache).start()
 }
 
 /// The same store as another process sees it.
@@ -127,8 +127,7 @@ async fn rows_by_another_column_are_shared_and_told_of() {
     db.insert_all(&[order(1, 7), order(2, 7), order(3, 8)]).await.unwrap();
     let tier = MemoryTier::new();
     let there = elsewhere(&db);
-    let start =
-        |db: &Database| db.loader_by::<Order>("account").cache(shared(&tier, TTL)).start::<i64>().unwrap();
+    let start = |db: &Database| db.loader_by::<Order>("account").cache(shared(&tier, TTL)).start::<i64>();
     let (here, there) = (start(&db), start(&there));
     let amounts = async |loader: &Loader<i64, Arc<[Order]>>, account| {
         let orders = loader.load(account).await.unwrap().unwrap_or_default();
@@ -159,7 +158,7 @@ async fn a_changed_record_never_reads_the_bytes_of_the_one_before() {
     let old = tasks_of(&db, shared(&tier, TTL));
     old.load(3).await.unwrap();
     sleep(Duration::from_millis(5)).await;
-    let new = db.loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>().unwrap();
+    let new = db.loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>();
     let found = new.load(3).await.unwrap().unwrap();
     assert_eq!(*found, Renamed { name: "task 3".to_owned(), id: 3 });
     assert_eq!(new.statistics().shared_hits, 0);
@@ -204,12 +203,12 @@ async fn race(seed: u64, time_to_live: Duration) -> (u64, u64) {
     };
     let mut tasks = vec![tokio::spawn(write(db.clone(), acknowledged.clone(), seed))];
     let loaders: Vec<_> =
-        [0, 100].map(|entries| db.loader::<Version>().cache(cache(entries)).start::<i64>().unwrap()).into();
+        [0, 100].map(|entries| db.loader::<Version>().cache(cache(entries)).start::<i64>()).into();
     for (reader, loader) in loaders.iter().enumerate() {
         tasks.push(tokio::spawn(read(loader.clone(), acknowledged.clone(), seed * 10 + reader as u64)));
     }
     // Another process, whose readers may see older rows, but not for ever.
-    let other = elsewhere(&db).loader::<Version>().cache(cache(0)).start::<i64>().unwrap();
+    let other = elsewhere(&db).loader::<Version>().cache(cache(0)).start::<i64>();
     tasks.push(tokio::spawn({
         let other = other.clone();
         async move {
@@ -262,4 +261,21 @@ async fn whatever_the_shared_cache_does_no_older_row_is_given_than_was_written()
         hits > 500 && bypasses > 2_000,
         "{hits} hits and {bypasses} bypasses: the cache had little to do with it"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_written_here_and_what_was_not_are_both_filled() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let here = tasks_of(&db, shared(&tier, TTL));
+    here.load(9).await.unwrap();
+    // The last of the keys is asked of the store alone; its lease comes first all the same.
+    db.upsert_all(&[task(7, "written")]).await.unwrap();
+    sleep(Duration::from_secs(11)).await;
+    here.load_many([1, 2, 7, 3]).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let there = tasks_of(&elsewhere(&db), shared(&tier, TTL));
+    let found = there.load_many([1, 2, 7, 3]).await.unwrap();
+    assert_eq!(name(found[2].clone()).as_deref(), Some("written"));
+    assert_eq!(there.statistics().shared_hits, 4, "{:?}", there.statistics());
 }
