@@ -121,9 +121,21 @@ impl Place {
 
     /// Ends the server's side of every connection of the writer's.
     async fn terminate(&self) -> i64 {
-        let sql = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
-                   WHERE datname = current_database() AND application_name = 'barge'";
-        self.side.query_one(sql, &[]).await.unwrap().get(0)
+        self.terminate_within(Duration::ZERO).await
+    }
+
+    /// The same, but waits until they are gone: one that was only asked to end may still begin what it is sent, and not end it.
+    async fn terminate_and_wait(&self) -> i64 {
+        self.terminate_within(PATIENCE).await
+    }
+
+    async fn terminate_within(&self, wait: Duration) -> i64 {
+        let milliseconds = wait.as_millis();
+        let sql = format!(
+            "SELECT count(pg_terminate_backend(pid, {milliseconds})) FROM pg_stat_activity \
+             WHERE datname = current_database() AND application_name = 'barge'"
+        );
+        self.side.query_one(&sql, &[]).await.unwrap().get(0)
     }
 }
 

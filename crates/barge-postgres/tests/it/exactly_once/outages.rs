@@ -144,10 +144,10 @@ async fn connections_that_ended_while_they_were_idle_are_noticed() {
         let (first, second) = (db.begin().await.unwrap(), db.begin().await.unwrap());
         first.rollback().await.unwrap();
         second.rollback().await.unwrap();
-        assert!(place.terminate().await >= 2);
+        assert!(place.terminate_and_wait().await >= 2);
         let answer = writer.insert(&Line { id: round, n: round }).await.unwrap().await;
         assert_eq!(answer.unwrap(), Outcome::Inserted);
-        assert!(place.terminate().await >= 1);
+        assert!(place.terminate_and_wait().await >= 1);
         db.insert_all(&[Line { id: round + 100, n: 0 }]).await.unwrap();
     }
     let report = writer.close().await.unwrap();
