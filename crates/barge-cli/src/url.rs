@@ -73,13 +73,9 @@ impl Url {
             (Url::Sqlite(_), Some(_)) => Err(Stop::Usage(
                 "--connections: SQLite has one writer at a time; leave the option out".into(),
             )),
-            #[cfg(feature = "duckdb")]
-            (Url::DuckDb(_), None | Some(1)) => Ok(1),
-            #[cfg(feature = "duckdb")]
-            (Url::DuckDb(_), Some(_)) => Err(Stop::Usage(
-                "--connections: DuckDB spreads the work over cores by itself; leave the option out".into(),
-            )),
             (Url::Postgres(..), Some(asked)) => Ok(asked),
+            #[cfg(feature = "duckdb")]
+            (Url::DuckDb(_), asked) => Ok(asked.unwrap_or_else(duckdb_connections)),
             (Url::Postgres(_, most), None) => {
                 Ok(default_connections().min(most.unwrap_or(usize::MAX)).max(1))
             }
@@ -101,7 +97,9 @@ impl Url {
         Ok(match self {
             Url::Sqlite(url) => barge::open(&url).await?,
             #[cfg(feature = "duckdb")]
-            Url::DuckDb(url) => barge::open(&url).await?,
+            Url::DuckDb(url) => {
+                Database::new(DuckDbOptions::from_url(&url)?.writers(connections).open().await?)
+            }
             Url::Postgres(options, most) => {
                 let options = match most {
                     Some(most) if most >= connections => *options,
@@ -150,6 +148,13 @@ fn is_same_database(left: &str, right: &str) -> bool {
 fn default_connections() -> usize {
     const MAX: usize = 4;
     std::thread::available_parallelism().map_or(1, usize::from).saturating_add(1).min(MAX)
+}
+
+/// The same for DuckDB, whose appends keep a core busy each. MEASURED
+#[cfg(feature = "duckdb")]
+fn duckdb_connections() -> usize {
+    const MAX: usize = 4;
+    std::thread::available_parallelism().map_or(1, usize::from).min(MAX)
 }
 
 /// The number of connections that a PostgreSQL URL allows, where it says one.

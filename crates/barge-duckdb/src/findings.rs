@@ -102,7 +102,8 @@ fn is_about_values(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::Statement) && !error.is_retryable()
 }
 
-/// Takes what a query found. A row's first constraint counts; where an earlier row comes into it, nothing is certain.
+/// Takes what a query found. A row's first constraint counts; where an earlier row comes into it, nothing is certain, unless rows are only inserted:
+/// then an earlier one takes no constraint's reason away.
 fn note(
     found: &mut [Option<Finding>],
     codes: Vec<[i64; 3]>,
@@ -115,13 +116,16 @@ fn note(
         else {
             continue;
         };
+        let inserts = plan.target.operation == Operation::Insert;
         if code == DEPENDS {
-            *place = Some(Finding::Depends);
+            if !(inserts && place.is_some()) {
+                *place = Some(Finding::Depends);
+            }
             continue;
         }
         let Ok(index) = usize::try_from(constraint) else { continue };
         let error = match (code, constraints.get(index)) {
-            _ if place.is_some() => continue,
+            _ if matches!(place, Some(Finding::Fails(_))) || (place.is_some() && !inserts) => continue,
             (MALFORMED, _) => malformed(plan, index, rows, row),
             (_, Some(constraint)) => constraint_error(plan, constraint, rows, row, code),
             (_, None) => continue,

@@ -19,7 +19,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 const READERS_MAX: usize = 4;
 /// The parameters a URL may have, for messages.
 const PARAMETERS: &str =
-    "busy_timeout=5s, readers=N, create=true|false, read_only=true|false, set.NAME=VALUE";
+    "busy_timeout=5s, readers=N, writers=N, create=true|false, read_only=true|false, set.NAME=VALUE";
 const MALFORMED: &str = "a % must be followed by two hexadecimal digits";
 
 /// How to open a database.
@@ -44,6 +44,7 @@ pub struct DuckDbOptions {
     path: Option<PathBuf>,
     busy_timeout: Duration,
     readers: usize,
+    writers: usize,
     create: bool,
     read_only: bool,
     settings: BTreeMap<String, String>,
@@ -62,6 +63,7 @@ impl DuckDbOptions {
             path: None,
             busy_timeout: BUSY_TIMEOUT,
             readers: cores.min(READERS_MAX),
+            writers: 1,
             create: true,
             read_only: false,
             settings: BTreeMap::new(),
@@ -103,6 +105,7 @@ impl DuckDbOptions {
                 self.busy_timeout(duration(value).ok_or_else(|| wrong("a time such as 5s or 500ms"))?)
             }
             "readers" => self.readers(value.parse().map_err(|_| wrong("a number"))?),
+            "writers" => self.writers(value.parse().map_err(|_| wrong("a number"))?),
             "read_only" => self.read_only(value.parse().map_err(|_| wrong("true or false"))?),
             "create" => self.create(value.parse().map_err(|_| wrong("true or false"))?),
             _ => match name.strip_prefix("set.") {
@@ -125,6 +128,16 @@ impl DuckDbOptions {
     #[must_use]
     pub fn readers(mut self, readers: usize) -> Self {
         self.readers = readers.max(1);
+        self
+    }
+
+    /// How many transactions that only insert may write at the same time, each over a connection of its own. Anything else that writes goes alone,
+    /// after those before it. A writer sends its flushes side by side only where it was told that their order doesn't matter
+    /// (`WriterBuilder::unordered`). Two inserts of one key may conflict then: one fails with `SerializationFailure`, which is retryable, or is refused.
+    /// At least 1; defaults to 1.
+    #[must_use]
+    pub fn writers(mut self, writers: usize) -> Self {
+        self.writers = writers.max(1);
         self
     }
 
@@ -171,6 +184,10 @@ impl DuckDbOptions {
 
     pub(crate) fn readers_max(&self) -> usize {
         self.readers
+    }
+
+    pub(crate) fn writers_max(&self) -> usize {
+        self.writers
     }
 
     /// What messages call the database.
@@ -300,11 +317,12 @@ mod tests {
     #[test]
     fn a_url_says_place_and_settings() {
         let options = DuckDbOptions::from_url(
-            "duckdb:a%3fb.duckdb?busy_timeout=500ms&readers=2&create=false&set.Threads=3",
+            "duckdb:a%3fb.duckdb?busy_timeout=500ms&readers=2&writers=3&create=false&set.Threads=3",
         );
         let expected = DuckDbOptions::file("a?b.duckdb")
             .busy_timeout(Duration::from_millis(500))
             .readers(2)
+            .writers(3)
             .create(false)
             .set("threads", "3");
         assert_eq!(options.unwrap(), expected);

@@ -39,10 +39,23 @@ impl Pool {
 
     /// Waits for a connection that is free. In the order in which it was asked for.
     pub(crate) async fn lease(self: &Arc<Self>) -> Result<Lease> {
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| closed())?;
+        self.lease_for(1).await
+    }
+
+    /// Waits for a connection beside which no other is lent.
+    pub(crate) async fn lease_alone(self: &Arc<Self>) -> Result<Lease> {
+        self.lease_for(self.all()).await
+    }
+
+    async fn lease_for(self: &Arc<Self>, permits: u32) -> Result<Lease> {
+        let permit = Arc::clone(&self.permits).acquire_many_owned(permits).await.map_err(|_| closed())?;
         // The one used last: what it knows of tables is newest.
         let connection = self.idle().pop();
         Ok(Lease { pool: Arc::clone(self), connection, _permit: permit })
+    }
+
+    fn all(&self) -> u32 {
+        u32::try_from(self.connections_max).unwrap_or(u32::MAX)
     }
 
     /// Waits until no connection is lent. Later calls fail with `Closed`.
@@ -50,8 +63,7 @@ impl Pool {
     /// # Errors
     /// `Busy` where one is still lent when the time is over.
     pub(crate) async fn close(&self, wait: Duration) -> Result<()> {
-        let all = u32::try_from(self.connections_max).unwrap_or(u32::MAX);
-        let Ok(_permits) = tokio::time::timeout(wait, self.permits.acquire_many(all)).await else {
+        let Ok(_permits) = tokio::time::timeout(wait, self.permits.acquire_many(self.all())).await else {
             let message =
                 format!("a transaction or a query's stream was still open after {wait:?}: end it first");
             return Err(Error::new(ErrorKind::Busy, message));

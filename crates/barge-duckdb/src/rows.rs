@@ -1,12 +1,13 @@
 //! Steps whose rows fail: the failing ones are found and left out.
 //!
 //! Rows go in runs of which nothing is left to doubt: what fails for certain is taken out, and a run ends before the first row that
-//! meets an earlier one. Where a run fails all the same, its first half is tried alone, down to a row. Trying costs a transaction done
-//! again, asking a query, so rows that ask nothing of each other take one query and one statement.
+//! meets an earlier one. Inserted rows meet only those they share a unique value with, so those that meet an earlier one are held back until the
+//! others are written, all of them together. Where a run fails all the same, its first half is tried alone, down to a row. Trying costs a
+//! transaction done again, asking a query, so rows that ask nothing of each other take one query and one statement.
 
 use arrow::array::{Array, Int64Array, Int64Builder, RecordBatch, UInt32Array};
 use arrow::compute::{take, take_record_batch};
-use barge_core::store::{AppliedRows, Outcome, Step};
+use barge_core::store::{AppliedRows, Operation, Outcome, Step};
 use barge_core::{Error, ErrorKind, Result};
 
 use crate::apply::{Refused, refined};
@@ -51,6 +52,10 @@ impl Connection {
         let rows = step.batch.num_rows();
         let outcomes = (0..rows).map(|_| None).collect();
         let mut work = Rows { plan, step, fitted, keys, outcomes, statements: 0 };
+        if step.target.operation == Operation::Insert && !step.target.rows_may_meet() {
+            self.insert_runs(&mut work)?;
+            return work.finish();
+        }
         let (mut begin, mut window) = (0, rows);
         while begin < rows {
             let run = (begin..rows.min(begin + window)).map(|row| row as u32).collect::<Vec<u32>>();
@@ -65,6 +70,29 @@ impl Connection {
             };
         }
         work.finish()
+    }
+
+    /// Rows that are inserted: those that share no unique value with an earlier one, then what was held back.
+    fn insert_runs(&mut self, work: &mut Rows<'_>) -> Result<()> {
+        let mut rest: Vec<u32> = (0..work.step.batch.num_rows() as u32).collect();
+        while !rest.is_empty() {
+            work.statements += 1;
+            let mut findings = self.findings(work.plan, &work.fitted_rows(&rest)?)?.into_iter().peekable();
+            let (mut certain, mut held_back) = (Vec::with_capacity(rest.len()), Vec::new());
+            for (place, &row) in rest.iter().enumerate() {
+                match findings.next_if(|(found, _)| *found == place) {
+                    None => certain.push(row),
+                    Some((_, Finding::Fails(error))) => work.reject(row, error),
+                    // There is none before the first.
+                    Some((_, Finding::Depends)) if place == 0 => certain.push(row),
+                    Some((_, Finding::Depends)) => held_back.push(row),
+                }
+            }
+            self.begin_run(work);
+            self.send(work, &certain)?;
+            rest = held_back;
+        }
+        Ok(())
     }
 
     /// The rows of a run that nothing was found of, before the first that depends on an earlier one, and how many rows come before

@@ -1,4 +1,4 @@
-//! The store: one connection that writes, and others that read.
+//! The store: connections that write, one at a time but for inserts, and others that read.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,8 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use barge_core::store::{
-    Applied, Capabilities, CommitError, Description, LookUp, Query, RecordStream, Step, Target, Token,
+    Applied, Capabilities, CommitError, Description, LookUp, Operation, Query, RecordStream, Step, Target,
+    Token,
 };
 use barge_core::{Dialect, Error, ErrorKind, Result, Store, Table, TableName, Transaction};
 use futures::Stream;
@@ -29,15 +30,17 @@ const BATCHES_AHEAD: usize = 2;
 
 /// A database in DuckDB.
 ///
-/// Writes go through one connection, one transaction after another, in the order in which they were asked for: so they never conflict with
-/// each other. Other connections read at the same time, and see what was committed. Calls run on tokio's threads for what blocks.
+/// Writes go one transaction after another, in the order in which they were asked for: so they never conflict with each other. Only batches of
+/// inserts may go beside each other, where [`DuckDbOptions::writers`] says so. Other connections read at the same time, and see what was committed.
+/// Calls run on tokio's threads for what blocks.
 ///
 /// A file is open in one process at a time, and in one instance within it: stores of one file share it, and where their transactions
 /// conflict, one fails with `SerializationFailure`, which is retryable. Dropping the store closes its connections once they have done
 /// what was asked of them, without waiting. Dropping a call's future doesn't stop its work.
 pub struct DuckDbStore {
     options: Arc<DuckDbOptions>,
-    writer: Arc<Pool>,
+    /// An insert takes one; whatever else writes, or may, has all of them to itself.
+    writers: Arc<Pool>,
     /// For streams.
     readers: Arc<Pool>,
     /// For questions about tables and keys, which flushes ask too: no stream makes them wait.
@@ -59,12 +62,12 @@ impl DuckDbStore {
         let own = Arc::clone(&options);
         let instance = tokio::task::spawn_blocking(move || own.instance()).await;
         let instance = Arc::new(instance.map_err(|_| closed())??);
-        let writer = Pool::new(Arc::clone(&instance), 1);
+        let writers = Pool::new(Arc::clone(&instance), options.writers_max());
         let questions = Pool::new(Arc::clone(&instance), 1);
         let readers = Pool::new(instance, options.readers_max());
         // A first connection shows whether the database works.
-        writer.lease().await?.once(|_| Ok(())).await?;
-        Ok(DuckDbStore { options, writer, readers, questions, closed: AtomicBool::new(false) })
+        writers.lease().await?.once(|_| Ok(())).await?;
+        Ok(DuckDbStore { options, writers, readers, questions, closed: AtomicBool::new(false) })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -72,10 +75,14 @@ impl DuckDbStore {
     }
 
     /// Waits for a connection that is free, for the busy timeout at most.
-    async fn lease(&self, pool: &Arc<Pool>, taken: impl FnOnce() -> String) -> Result<Lease> {
+    async fn lease(
+        &self,
+        free: impl Future<Output = Result<Lease>>,
+        taken: impl FnOnce() -> String,
+    ) -> Result<Lease> {
         self.check_open()?;
         let wait = self.options.lock_wait();
-        match tokio::time::timeout(wait, pool.lease()).await {
+        match tokio::time::timeout(wait, free).await {
             Ok(lease) => {
                 self.check_open()?;
                 lease
@@ -87,9 +94,12 @@ impl DuckDbStore {
         }
     }
 
-    async fn write(&self) -> Result<Lease> {
-        let taken = || "one connection that writes, and a transaction was open on it".to_owned();
-        self.lease(&self.writer, taken).await
+    async fn write(&self, beside: Beside) -> Result<Lease> {
+        let taken = || "one transaction at a time that writes, and another was open".to_owned();
+        match beside {
+            Beside::Inserts => self.lease(self.writers.lease(), taken).await,
+            Beside::Nothing => self.lease(self.writers.lease_alone(), taken).await,
+        }
     }
 
     async fn ask<T: Send + 'static>(
@@ -97,7 +107,7 @@ impl DuckDbStore {
         command: impl FnOnce(&mut Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let taken = || "one connection for questions about tables, and it was asked others".to_owned();
-        self.lease(&self.questions, taken).await?.once(command).await
+        self.lease(self.questions.lease(), taken).await?.once(command).await
     }
 
     /// Streams what a reader gives.
@@ -109,7 +119,7 @@ impl DuckDbStore {
             let readers = self.options.readers_max();
             format!("{readers} connections that read (see `readers`), and streams were open on all of them")
         };
-        let lease = self.lease(&self.readers, taken).await?;
+        let lease = self.lease(self.readers.lease(), taken).await?;
         let (started, schema) = oneshot::channel::<Result<SchemaRef>>();
         let (batches, received) = mpsc::channel(BATCHES_AHEAD);
         let given_up = GivenUp::default();
@@ -137,6 +147,23 @@ impl DuckDbStore {
         tokio::spawn(async move { drop(reading.await) });
         let schema = schema.await.map_err(|_| broken_off())??;
         Ok(RecordStream::new(schema, until_end(received, given_up)))
+    }
+}
+
+/// What may write at the same time.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// Other batches that only insert. Where two of them have the same key, the later one fails and is retried, or its row is refused.
+    Inserts,
+    Nothing,
+}
+
+impl Beside {
+    fn of(steps: &[Step]) -> Self {
+        match steps.iter().all(|step| step.target.operation == Operation::Insert) {
+            true => Beside::Inserts,
+            false => Beside::Nothing,
+        }
     }
 }
 
@@ -225,15 +252,16 @@ impl Store for DuckDbStore {
     }
 
     async fn begin(&self) -> Result<Box<dyn Transaction>> {
-        Ok(Box::new(DuckDbTransaction::begin(self.write().await?).await?))
+        Ok(Box::new(DuckDbTransaction::begin(self.write(Beside::Nothing).await?).await?))
     }
 
+    /// Batches that only insert may go beside each other; see [`DuckDbOptions::writers`].
     async fn transact(
         &self,
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let lease = self.write().await?;
+        let lease = self.write(Beside::of(steps)).await?;
         let (token, steps) = (token.cloned(), steps.to_vec());
         let done = lease.once(move |connection| Ok(connection.transact(token.as_ref(), &steps)));
         match done.await {
@@ -266,7 +294,7 @@ impl Store for DuckDbStore {
 impl DuckDbStore {
     async fn close_connections(&self) -> Result<()> {
         let wait = self.options.lock_wait();
-        let writer = match tokio::time::timeout(wait, self.writer.lease()).await {
+        let writer = match tokio::time::timeout(wait, self.writers.lease_alone()).await {
             Ok(lease) => lease?,
             Err(_) => {
                 let message = format!("a transaction was still open after {wait:?}: end it first");
@@ -288,10 +316,10 @@ impl DuckDbStore {
             tracing::debug!(%error, "the log stays beside the database");
         }
         drop(writer);
-        self.writer.close(wait).await?;
-        let writer = Arc::clone(&self.writer);
+        self.writers.close(wait).await?;
+        let writers = Arc::clone(&self.writers);
         // Closing may write.
-        tokio::task::spawn_blocking(move || writer.clear()).await.map_err(|_| closed())
+        tokio::task::spawn_blocking(move || writers.clear()).await.map_err(|_| closed())
     }
 }
 
@@ -367,6 +395,25 @@ mod tests {
         let error = stream.next().await.unwrap_err();
         assert!(error.kind() == ErrorKind::Closed && error.message().contains("panicked"), "{error:?}");
         assert!(stream.next().await.unwrap().is_none());
+        store.close().await.unwrap();
+    }
+
+    /// Inserts go beside each other, as many as there may be; all else goes alone.
+    #[tokio::test]
+    async fn only_inserts_go_beside_each_other() {
+        let options = DuckDbOptions::memory().writers(2).busy_timeout(std::time::Duration::from_millis(50));
+        let store = options.open().await.unwrap();
+        let (first, second) =
+            (store.write(Beside::Inserts).await.unwrap(), store.write(Beside::Inserts).await.unwrap());
+        for beside in [Beside::Inserts, Beside::Nothing] {
+            assert_eq!(store.write(beside).await.err().map(|error| error.kind()), Some(ErrorKind::Busy));
+        }
+        drop(first);
+        assert_eq!(store.write(Beside::Nothing).await.err().map(|error| error.kind()), Some(ErrorKind::Busy));
+        drop(second);
+        let alone = store.write(Beside::Nothing).await.unwrap();
+        assert_eq!(store.write(Beside::Inserts).await.err().map(|error| error.kind()), Some(ErrorKind::Busy));
+        drop(alone);
         store.close().await.unwrap();
     }
 }

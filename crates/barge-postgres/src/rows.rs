@@ -270,7 +270,11 @@ impl<'a> Search<'a> {
             return Ok(vec![Part::new(all / 2, all), Part::new(0, all / 2)]);
         } else if let Some(place) = place.filter(|_| self.is_sparse()) {
             self.copying.iter_mut().for_each(|copying| copying.failures += 1);
-            return Ok(around(place, all));
+            return Ok(match self.insert_up_to(transaction, &rows[..place], rows[place]).await? {
+                // From the beginning: what is answered is left out, and what was held back before that row is not.
+                true => vec![Part::new(0, all)],
+                false => around(place, all),
+            });
         } else if self.copying.take().is_some() {
             self.there = None;
             self.chunk = first_chunk(self.answers.len(), self.tolerant.is_some());

@@ -110,3 +110,33 @@ async fn writers_against_each_other_lose_nothing() {
     let count = arrow::compute::cast(count.into_batch().await.unwrap().column(0), &DataType::Int64).unwrap();
     assert_eq!(&*count, &Int64Array::from(vec![8 + 80]));
 }
+
+/// Flushes of inserts go side by side, and share keys: of each such key one row is refused, whichever came later, and no other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn inserts_beside_each_other_are_answered_each() {
+    let store = DuckDbOptions::memory().writers(3).open().await.unwrap();
+    execute(&store, &["CREATE TABLE t(id BIGINT PRIMARY KEY, n BIGINT)"]).await;
+    let db = Database::new(store);
+    let fields = [Field::new("id", DataType::Int64, false), Field::new("n", DataType::Int64, true)];
+    let [id, n] = fields.map(Column::new);
+    let table = Arc::new(Table::new("t", vec![id.with_role(barge_core::record::Role::Key), n]).unwrap());
+    let writer = db.writer().max_rows(1_000).unordered(3).start();
+    const FLUSHES: i64 = 60;
+    let mut receipts = Vec::new();
+    for flush in 0..FLUSHES {
+        let rows = rows(flush * 900..flush * 900 + 1_000, flush);
+        receipts.push(writer.add_batch(&table, Operation::Insert, &rows).await.unwrap());
+    }
+    let mut refused = 0;
+    for receipt in receipts {
+        for outcome in receipt.outcomes().await {
+            refused += i64::from(outcome.is_err_and(|error| error.kind() == ErrorKind::UniqueViolation));
+        }
+    }
+    assert_eq!(refused, (FLUSHES - 1) * 100);
+    let statistics = writer.close().await.unwrap().statistics;
+    assert_eq!(statistics.committed, (FLUSHES * 900 + 100) as u64);
+    let found = db.store().query(barge_core::store::Query::new("SELECT count(*) FROM t")).await.unwrap();
+    let count = arrow::compute::cast(found.into_batch().await.unwrap().column(0), &DataType::Int64).unwrap();
+    assert_eq!(&*count, &Int64Array::from(vec![FLUSHES * 900 + 100]));
+}
