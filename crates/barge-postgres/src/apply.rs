@@ -186,9 +186,11 @@ impl<'a> Prepared<'a> {
             }
         }
         let outcome = |key: &Option<i64>| key.map_or(Outcome::Unchanged, |_| Outcome::Inserted);
+        // Where no trigger was known of, one came since that keeps rows out or changes their keys, and which of both isn't known.
+        let known = self.batch.rows == 1 || !is_plain(self.plan.target) || keys.iter().all(Option::is_some);
         Ok(Applied {
             affected: keys.iter().flatten().count() as u64,
-            outcomes: Some(keys.iter().map(outcome).collect()),
+            outcomes: known.then(|| keys.iter().map(outcome).collect()),
             generated: Some(Int64Array::from_iter(keys)),
             statements: 1,
         })

@@ -3,10 +3,12 @@
 //! A connection goes back to the pool when it is dropped, unless it can't be known in which state it is: a call was given up before its
 //! answer came, or the server said something that holds for the connection as a whole. Then it is closed.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use barge_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -21,8 +23,46 @@ use crate::claim::Tries;
 use crate::error::{error_of, is_of_connection};
 use crate::options::Without;
 
+/// The most statements that are remembered to be plain: who puts values into a statement's text makes ever new ones.
+const PLAIN_MAX: usize = 4_096;
+
 /// A value to bind, and the type it travels as.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// What is known over all connections of a store.
+#[derive(Default)]
+pub(crate) struct Shared {
+    tries: Tries,
+    plain: Plain,
+}
+
+/// Statements whose columns are all of types that every server has, by their text's hash.
+#[derive(Default)]
+struct Plain(Mutex<HashSet<u64>>);
+
+impl Plain {
+    fn holds(&self, sql: &str) -> bool {
+        self.lock().contains(&hash_of(sql))
+    }
+
+    fn add(&self, sql: &str) {
+        let mut known = self.lock();
+        if known.len() == PLAIN_MAX {
+            known.clear();
+        }
+        known.insert(hash_of(sql));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn hash_of(sql: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    sql.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// A connection of the caller's own.
 pub(crate) struct Connection {
@@ -30,7 +70,7 @@ pub(crate) struct Connection {
     client: Option<Object>,
     keeps_statements: bool,
     without: Without,
-    tries: Arc<Tries>,
+    shared: Arc<Shared>,
     /// Whether it must not be used again.
     spoiled: AtomicBool,
     /// The lane whose token was claimed in its transaction.
@@ -38,9 +78,9 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(crate) fn new(client: Object, keeps_statements: bool, without: Without, tries: Arc<Tries>) -> Self {
+    pub(crate) fn new(client: Object, keeps_statements: bool, without: Without, shared: Arc<Shared>) -> Self {
         let (spoiled, lane) = (AtomicBool::new(false), Mutex::default());
-        Connection { client: Some(client), keeps_statements, without, tries, spoiled, lane }
+        Connection { client: Some(client), keeps_statements, without, shared, spoiled, lane }
     }
 
     /// What the server lacks.
@@ -50,7 +90,7 @@ impl Connection {
 
     /// Which tokens were tried before, over any connection.
     pub(crate) fn tries(&self) -> &Tries {
-        &self.tries
+        &self.shared.tries
     }
 
     /// Notes that a lane's token was claimed.
@@ -126,6 +166,19 @@ impl Connection {
             self.client().query(&statement, &values_of(parameters)).await
         })
         .await
+    }
+
+    /// Sees to it that the types of a statement's columns are known before its rows come. The driver asks the server for a type that it doesn't know
+    /// over the same connection, and behind more rows than it takes in beforehand the answer never comes.
+    pub(crate) async fn learn_types(&self, sql: &str, types: &[Type]) -> Result<()> {
+        if self.shared.plain.holds(sql) {
+            return Ok(());
+        }
+        let statement = self.named(sql, types).await?;
+        if statement.columns().iter().all(|column| Type::from_oid(column.type_().oid()).is_some()) {
+            self.shared.plain.add(sql);
+        }
+        Ok(())
     }
 
     /// Runs one statement and gives its rows as they are read. Who gives up reading them must [`spoil`](Self::spoil) the connection.

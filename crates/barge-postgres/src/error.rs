@@ -151,6 +151,12 @@ pub(crate) fn leaves_commit_unknown(error: &tokio_postgres::Error) -> bool {
     !said_no || failure.code().code() == "40003" || failure.code().code().starts_with("08")
 }
 
+/// Whether an error is the server's word that it didn't do what it was asked, so that a COMMIT sent behind found nothing to commit. What a pooler says of a
+/// server that it lost is not: that one may have had the COMMIT already.
+pub(crate) fn is_refusal(error: &Error) -> bool {
+    error.code().is_some_and(|code| !code.starts_with("08"))
+}
+
 /// The error of a transaction that is gone.
 pub(crate) fn ended() -> Error {
     Error::new(ErrorKind::Statement, "the transaction was ended by an earlier error")

@@ -7,7 +7,7 @@
 //!
 //! A nested loop keeps the order of a lateral subquery's rows, and nothing but a nested loop can run one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use barge_core::record::{TableName, quote};
 use barge_core::store::{Description, Direction, LookUp, ORDINAL};
 use barge_core::{Error, ErrorKind, Result};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::batch::{Batch, relation};
@@ -26,8 +27,8 @@ use crate::types::{Kind, PgType};
 
 /// Bytes of keys in one statement. The protocol's messages end at 1 GB, and a server holds a statement's arrays in memory.
 const KEY_BYTES_MAX: usize = 64 << 20;
-/// How long it is taken for granted that a table has no index on a look-up's columns.
-const WITHOUT_INDEX: Duration = Duration::from_secs(60);
+/// How long a table's indexes are taken for granted.
+const INDEXES_KNOWN: Duration = Duration::from_secs(60);
 
 /// What is known of the tables that look-ups read, so that each is described once.
 #[derive(Default)]
@@ -36,10 +37,15 @@ pub(crate) struct Lookups {
     indexes: Mutex<HashMap<TableName, Arc<Indexes>>>,
 }
 
-/// The columns that a table's indexes begin with.
+/// A table's indexes.
 struct Indexes {
-    columns: Vec<String>,
+    indexes: Vec<Index>,
     asked: Instant,
+}
+
+struct Index {
+    columns: Vec<String>,
+    unique: bool,
 }
 
 impl Lookups {
@@ -91,7 +97,7 @@ impl Lookups {
         locked(&self.indexes).clear();
     }
 
-    /// Whether an index begins with one of the key's columns.
+    /// Whether an index finds a key's rows, and no others that would be read in vain for each key.
     async fn is_indexed(
         &self,
         connection: &Connection,
@@ -99,21 +105,28 @@ impl Lookups {
         description: &Description,
     ) -> Result<bool> {
         let keys = look_up.keys.schema();
-        let begins = |indexes: &Indexes| {
-            let columns = keys.fields().iter().filter_map(|field| description.column(field.name()));
-            columns.into_iter().any(|column| indexes.columns.contains(&column.name))
-        };
+        let columns = keys.fields().iter().filter_map(|field| description.column(field.name()));
+        let columns: HashSet<&str> = columns.map(|column| column.name.as_str()).collect();
         let name = look_up.table.name();
         let known = locked(&self.indexes).get(name).cloned();
-        if let Some(known) = known
-            && (begins(&known) || known.asked.elapsed() < WITHOUT_INDEX)
-        {
-            return Ok(begins(&known));
+        if let Some(known) = known.filter(|known| known.asked.elapsed() < INDEXES_KNOWN) {
+            return Ok(known.find(&columns));
         }
-        let columns = connection.indexed_columns(name).await?;
-        let indexes = Arc::new(Indexes { columns, asked: Instant::now() });
+        let indexes = Arc::new(Indexes { indexes: connection.indexes(name).await?, asked: Instant::now() });
         locked(&self.indexes).insert(name.clone(), Arc::clone(&indexes));
-        Ok(begins(&indexes))
+        Ok(indexes.find(&columns))
+    }
+}
+
+impl Indexes {
+    /// Whether one of them begins with these columns, or is unique over some of them.
+    fn find(&self, columns: &HashSet<&str>) -> bool {
+        self.indexes.iter().any(|index| {
+            let begins = index.columns.get(..columns.len());
+            let begins =
+                begins.is_some_and(|begin| begin.iter().all(|column| columns.contains(column.as_str())));
+            begins || (index.unique && index.columns.iter().all(|column| columns.contains(column.as_str())))
+        })
     }
 }
 
@@ -122,14 +135,23 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// The columns that a table's indexes begin with: those that give rows in an order, and hold all rows.
-    async fn indexed_columns(&self, table: &TableName) -> Result<Vec<String>> {
-        const SQL: &str = "SELECT DISTINCT a.attname::text FROM pg_catalog.pg_index i \
+    /// A table's indexes that give rows in an order, and hold all rows. What they compute of a row has no name.
+    async fn indexes(&self, table: &TableName) -> Result<Vec<Index>> {
+        const SQL: &str = "SELECT i.indisunique, ARRAY(\
+                           SELECT coalesce(a.attname::text, '') FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k(place) \
+                           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.place] AND a.attnum > 0 \
+                           ORDER BY k.place) \
+                           FROM pg_catalog.pg_index i \
                            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
-                           JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0] \
                            WHERE i.indrelid = pg_catalog.to_regclass($1) AND i.indisvalid AND i.indpred IS NULL AND m.amname = 'btree'";
         let rows = self.query(SQL, &[(&table.quoted(), Type::TEXT)]).await?;
-        rows.iter().map(|row| row.try_get(0).map_err(error_of)).collect()
+        let index = |row: &Row| {
+            Ok(Index {
+                unique: row.try_get(0).map_err(error_of)?,
+                columns: row.try_get(1).map_err(error_of)?,
+            })
+        };
+        rows.iter().map(index).collect()
     }
 }
 

@@ -9,8 +9,7 @@ use deadpool_postgres::{
 };
 use tokio_postgres::NoTls;
 
-use crate::claim::Tries;
-use crate::connection::Connection;
+use crate::connection::{Connection, Shared};
 use crate::error::{closed, of_connecting};
 use crate::options::{PostgresOptions, Without};
 use crate::tls::Tls;
@@ -25,7 +24,7 @@ pub(crate) struct Pool {
     statement_cache: usize,
     without: Without,
     name: String,
-    tries: Arc<Tries>,
+    shared: Arc<Shared>,
 }
 
 impl Pool {
@@ -51,7 +50,7 @@ impl Pool {
             statement_cache: options.statement_cache,
             without: options.without,
             name: options.name(),
-            tries: Arc::default(),
+            shared: Arc::default(),
         })
     }
 
@@ -73,7 +72,7 @@ impl Pool {
                 if self.statement_cache > 0 && !keeps_statements {
                     client.statement_cache.clear();
                 }
-                Ok(Connection::new(client, self.statement_cache > 0, self.without, Arc::clone(&self.tries)))
+                Ok(Connection::new(client, self.statement_cache > 0, self.without, Arc::clone(&self.shared)))
             }
             Err(PoolError::Backend(error)) => Err(of_connecting(error, &self.name)),
             Err(PoolError::Closed) => Err(closed()),

@@ -106,6 +106,10 @@ impl Reading {
     }
 
     async fn start(&self, connection: &Connection) -> Result<Pin<Box<RowStream>>> {
+        if !self.columns_are_wanted {
+            let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
+            connection.learn_types(&self.sql, &types).await?;
+        }
         let parameters = self.batch.as_ref().map(Batch::parameters);
         let bound = parameters.as_ref().map(|parameters| parameters.bind()).unwrap_or_default();
         Ok(Box::pin(connection.stream(&self.sql, &bound).await?))

@@ -271,8 +271,9 @@ impl<'a> Search<'a> {
         } else if let Some(place) = place.filter(|_| self.is_sparse()) {
             self.copying.iter_mut().for_each(|copying| copying.failures += 1);
             return Ok(match self.insert_up_to(transaction, &rows[..place], rows[place]).await? {
-                // From the beginning: what is answered is left out, and what was held back before that row is not.
-                true => vec![Part::new(0, all)],
+                // What is answered is left out, and what was held back before that row is not.
+                true if self.there.is_some() => vec![Part::new(0, all)],
+                true => vec![Part::new(place + 1, all)],
                 false => around(place, all),
             });
         } else if self.copying.take().is_some() {

@@ -16,7 +16,7 @@ use crate::check::check;
 use crate::claim::FLUSHES;
 use crate::connection::{Call, Connection, answered, pipeline};
 use crate::ddl::create_table_sql;
-use crate::error::{error_of, leaves_commit_unknown};
+use crate::error::{error_of, is_refusal, leaves_commit_unknown};
 use crate::look_up::Lookups;
 use crate::options::PostgresOptions;
 use crate::pool::Pool;
@@ -298,7 +298,6 @@ impl<'a> Dispatch<'a> {
         claimed: Result<bool>,
         answers: Vec<Result<Applied>>,
     ) -> Result<Sent, CommitError<Vec<Applied>>> {
-        let said = |error: &Error| error.code().is_some();
         let applied = |answers: Vec<Result<Applied>>| {
             answers
                 .into_iter()
@@ -308,10 +307,15 @@ impl<'a> Dispatch<'a> {
         };
         match (begun, claimed) {
             // The server ended the connection before it began: while it was idle, as a rule.
-            (Err(ended), _) if said(&ended) && ended.kind() == ErrorKind::ConnectionLost => Err(ended.into()),
+            (Err(ended), _) if is_refusal(&ended) && ended.kind() == ErrorKind::ConnectionLost => {
+                Err(ended.into())
+            }
             (_, Ok(false)) => Ok(Sent::ClaimedBefore),
-            (_, Err(refused)) if said(&refused) => Err(refused.into()),
-            _ => match answers.iter().find_map(|answer| answer.as_ref().err().filter(|error| said(error))) {
+            (_, Err(refused)) if is_refusal(&refused) => Err(refused.into()),
+            _ => match answers
+                .iter()
+                .find_map(|answer| answer.as_ref().err().filter(|&error| is_refusal(error)))
+            {
                 Some(refused) => Err(refused.clone().into()),
                 None => Err(of_commit(error, applied(answers))),
             },
@@ -354,7 +358,7 @@ impl<'a> Dispatch<'a> {
             // Fewer than were sent, where a trigger came after the table was described.
             (Ok(rows), Some(Ok(()))) => Ok(Sent::Done(vec![prepared.counted(rows)])),
             // Said by the server, so that COMMIT found nothing to commit.
-            (Err(error), _) if error.code().is_some() => Err(named(error).into()),
+            (Err(error), _) if is_refusal(&error) => Err(named(error).into()),
             (_, Some(Err(error))) => Err(of_commit(error, self.foreseen())),
             (Err(error), _) => Err(CommitError::Unknown { error, applied: self.foreseen() }),
             (Ok(_), None) => Err(crate::error::ended().into()),

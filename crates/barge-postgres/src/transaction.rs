@@ -9,7 +9,7 @@ use arrow::array::{Int64Array, RecordBatch};
 use async_trait::async_trait;
 use barge_core::store::{
     Alters, Applied, AppliedRows, CommitError, Description, LookUp, Operation, Outcome, Query, Step, Target,
-    Token,
+    Token, changes_session,
 };
 use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 
@@ -114,6 +114,10 @@ impl PostgresTransaction {
     /// Sees to it that tables which a statement may change are described anew for look-ups.
     fn may_alter(&mut self, sql: &str) {
         self.join_for(None);
+        if changes_session(sql) {
+            // It is not for whoever would get the connection next.
+            self.connection.spoil();
+        }
         let alters = Alters::of(sql);
         if alters != Alters::Nothing {
             self.own_lookups = Some(Arc::default());

@@ -30,7 +30,8 @@ impl Asked<'_> {
     }
 }
 
-/// Tables as they were described.
+/// Tables as they were described, under the names they were asked for: one table may have several, as `t` and `public.t`, and its
+/// description has the one that the database gives it.
 #[derive(Debug, Default)]
 pub(crate) struct Descriptions(Mutex<HashMap<TableName, Arc<Description>>>);
 
@@ -71,11 +72,12 @@ impl Descriptions {
 
     /// Whether a description is the one remembered.
     pub(crate) fn holds(&self, description: &Arc<Description>) -> bool {
-        self.lock().get(&description.name).is_some_and(|known| Arc::ptr_eq(known, description))
+        self.lock().values().any(|known| Arc::ptr_eq(known, description))
     }
 
+    /// Forgets a table under all its names.
     pub(crate) fn forget(&self, table: &TableName) {
-        self.lock().remove(table);
+        self.lock().retain(|name, known| name != table && known.name != *table);
     }
 
     pub(crate) fn forget_all(&self) {
@@ -84,5 +86,41 @@ impl Descriptions {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<TableName, Arc<Description>>> {
         self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::TableKind;
+
+    fn described(name: TableName) -> Arc<Description> {
+        Arc::new(Description {
+            name,
+            kind: TableKind::Table,
+            partitioned: false,
+            columns: Vec::new(),
+            key: Vec::new(),
+            unique: Vec::new(),
+            foreign_keys: Vec::new(),
+            referenced_by: Vec::new(),
+            triggers: Vec::new(),
+            reacts_to_inserts: false,
+        })
+    }
+
+    /// A table that was asked for with its schema was never found again, nor forgotten.
+    #[test]
+    fn a_table_is_remembered_and_forgotten_under_all_its_names() {
+        let (descriptions, described) = (Descriptions::default(), described(TableName::new("t")));
+        let names = [TableName::new("t"), TableName::in_schema("public", "t")];
+        for name in &names {
+            descriptions.lock().insert(name.clone(), Arc::clone(&described));
+        }
+        assert!(descriptions.holds(&described));
+        descriptions.lock().remove(&names[0]);
+        assert!(descriptions.holds(&described));
+        descriptions.forget(&names[0]);
+        assert!(!descriptions.holds(&described));
     }
 }

@@ -71,12 +71,12 @@ impl Core {
     }
 
     /// Forgets the tables that changed since they were described, and says whether any did.
-    pub(crate) async fn forget_changed(&self, parts: &[Part]) -> bool {
+    pub(crate) async fn forget_changed(&self, targets: impl Iterator<Item = &Arc<Target>>) -> bool {
         let mut changed = false;
-        for part in parts {
-            let now = self.store.describe(part.target.table()).await;
-            if now.is_ok_and(|now| now != *part.target.description) {
-                self.descriptions.forget(part.target.table());
+        for target in targets {
+            let now = self.store.describe(target.table()).await;
+            if now.is_ok_and(|now| now != *target.description) {
+                self.descriptions.forget(target.table());
                 changed = true;
             }
         }

@@ -35,7 +35,7 @@ pub use description::{
 pub use look_up::{Direction, LookUp, OrderBy};
 pub use observer::{Change, ChangedRows, CommitObserver, CommitOutcome};
 pub(crate) use observer::{Earlier, Fence, Observers};
-pub use statement::Alters;
+pub use statement::{Alters, changes_session};
 pub(crate) use statement::{ends_transaction, only_reads};
 pub use target::Target;
 

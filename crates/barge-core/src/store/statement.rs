@@ -29,6 +29,20 @@ impl Alters {
     }
 }
 
+/// Whether a statement leaves something behind in its session, by its words: settings, prepared statements, temporary tables and the like, which are not for
+/// whoever gets the connection next. What functions do, such as `set_config`, can't be told.
+pub fn changes_session(sql: &str) -> bool {
+    let second = || sql.to_ascii_uppercase().split_whitespace().nth(1).unwrap_or_default().to_owned();
+    match first_word(sql).as_str() {
+        "SET" => !["LOCAL", "TRANSACTION", "CONSTRAINTS"].contains(&second().as_str()),
+        "RESET" | "DISCARD" | "LISTEN" | "UNLISTEN" | "PREPARE" | "DEALLOCATE" | "DECLARE" | "LOAD" => true,
+        "CREATE" | "SELECT" | "WITH" => {
+            Alters::of(sql) == Alters::Tables && (has_word(sql, "TEMP") || has_word(sql, "TEMPORARY"))
+        }
+        _ => false,
+    }
+}
+
 /// Whether a statement only reads, by its words. A function that it calls may still write: who observes commits hears of that as little as of
 /// triggers.
 pub(crate) fn only_reads(sql: &str) -> bool {
@@ -108,6 +122,28 @@ mod tests {
             ("", Alters::Tables),
         ] {
             assert_eq!(Alters::of(sql), alters, "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_stays_in_a_session_is_told_by_words() {
+        for sql in [
+            "SET search_path TO a",
+            "set SESSION x = 1",
+            "LISTEN a",
+            "CREATE TEMP TABLE t (id int)",
+            "SELECT 1 INTO TEMPORARY t",
+        ] {
+            assert!(changes_session(sql), "{sql}");
+        }
+        for sql in [
+            "SET LOCAL x = 1",
+            "SET TRANSACTION READ ONLY",
+            "CREATE TABLE t (id int)",
+            "SELECT temp FROM t",
+            "UPDATE t SET temp = 1",
+        ] {
+            assert!(!changes_session(sql), "{sql}");
         }
     }
 

@@ -172,10 +172,15 @@ impl<'a> Search<'a> {
             self.suspects.extend(orphans.keys());
             return Ok(!orphans.is_empty());
         }
-        // A row that breaks a unique key, too, would have failed over that first: it is left to be sent.
+        // A row that breaks a unique key or fails a CHECK, too, would have failed over that first: it is left to be sent.
         let lone: Vec<u32> = orphans.keys().copied().collect();
         let broken = self.broken_keys(transaction, &lone).await?;
         orphans.retain(|row, _| !broken.contains_key(row));
+        if self.can_find_failed_checks() {
+            let lone: Vec<u32> = orphans.keys().copied().collect();
+            let failing = self.failed_checks(transaction, &lone).await?;
+            orphans.retain(|row, _| !failing.contains_key(row));
+        }
         self.reject_pointed(transaction, orphans).await
     }
 
@@ -234,9 +239,11 @@ impl<'a> Search<'a> {
         Ok(Arc::clone(self.checks.insert(checks.into())))
     }
 
-    /// The places of the columns that a CHECK looks at, if the batch has them all.
+    /// The places of the columns that a CHECK looks at, if the batch has the values of them all: a key that is to be drawn it has not.
     fn foreseen(&self, check: &Check) -> Option<Vec<usize>> {
-        let places = check.columns.iter().map(|column| self.place_of(column)).collect::<Option<Vec<usize>>>();
+        let drawn = self.step.target.generated();
+        let place_of = |column: &String| self.place_of(column).filter(|&place| Some(place) != drawn);
+        let places = check.columns.iter().map(place_of).collect::<Option<Vec<usize>>>();
         places.filter(|places| !places.is_empty())
     }
 

@@ -14,6 +14,7 @@ mod given_up;
 mod look_ups;
 mod pooled;
 mod search;
+mod sessions;
 mod stale;
 mod statement_counts;
 mod support;

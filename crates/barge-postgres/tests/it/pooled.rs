@@ -80,3 +80,45 @@ async fn rows_copied_by_several_processes_through_one_pooler_are_there_once() {
     }
     assert!(most <= 3, "{most} sessions: more than one a writer, so that none was shared");
 }
+
+/// A pooler that gives up its server says so in the place of the statement that is under way. The COMMIT is behind that statement on its way, and the server
+/// does both when it can: such an answer is no word of the server's that nothing was done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_whose_server_the_pooler_gave_up_is_there_once() {
+    let server = servers::postgres();
+    let database = server.database();
+    let pooler = servers::pgbouncer_with(&server, PoolMode::Transaction, "query_timeout = 1\n");
+    let (side, connection) = tokio_postgres::connect(&database.url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    side.batch_execute("CREATE TABLE lines(writer bigint NOT NULL, n bigint NOT NULL, text text NOT NULL)")
+        .await
+        .unwrap();
+    let options = PostgresOptions::from_url(&pooler.url(database.name())).unwrap();
+    let writer = Database::new(options.open().await.unwrap()).writer().start();
+    let table = Arc::new(Line::table().clone());
+    let lines = |writer, rows| -> Vec<Line> {
+        (0..rows).map(|n| Line { writer, n, text: format!("line {n}") }).collect()
+    };
+    let first = batch_of(&lines(0, 1)).unwrap();
+    writer.add_batch(&table, Operation::Insert, &first).await.unwrap().outcomes().await;
+    // By a statement over arrays, and by COPY.
+    for (round, rows) in [(1, 7), (2, ROWS)] {
+        side.batch_execute("BEGIN; LOCK TABLE lines IN EXCLUSIVE MODE").await.unwrap();
+        let batch = batch_of(&lines(round, rows)).unwrap();
+        let receipt = writer.add_batch(&table, Operation::Insert, &batch).await.unwrap();
+        let gave_up = async {
+            while pooler.log().matches("query timeout").count() < round as usize {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), gave_up).await.expect("the pooler waits");
+        side.batch_execute("COMMIT").await.unwrap();
+        let answers =
+            tokio::time::timeout(Duration::from_secs(60), receipt.outcomes()).await.expect("no answer");
+        assert!(answers.iter().all(|answer| matches!(answer, Ok(Outcome::Inserted))), "{answers:?}");
+        let sql = "SELECT count(*), count(DISTINCT n) FROM lines WHERE writer = $1";
+        let row = side.query_one(sql, &[&round]).await.unwrap();
+        assert_eq!([row.get::<_, i64>(0), row.get(1)], [rows; 2], "round {round}");
+    }
+    writer.close().await.unwrap().into_result().unwrap();
+}

@@ -32,7 +32,7 @@ pub use own::{OwnPostgres, own_postgres, own_postgres_with, own_postgres_with_tl
 pub use own_redis::{
     OwnRedis, REDIS_PASSWORD, own_redis, own_redis_with, own_redis_with_password, own_redis_with_tls,
 };
-pub use pgbouncer::{PgBouncer, PoolMode, pgbouncer};
+pub use pgbouncer::{PgBouncer, PoolMode, pgbouncer, pgbouncer_with};
 pub use postgres::{PostgresServer, TestDatabase, postgres};
 pub use proxy::{Counts, FaultPoint, Proxy, Traffic, Way};
 pub use redis::{RedisServer, redis, redis_cluster};

@@ -32,10 +32,19 @@ pub enum PoolMode {
 ///
 /// When PgBouncer is not installed or does not start; the message says what to do.
 pub fn pgbouncer(server: &PostgresServer, mode: PoolMode) -> PgBouncer {
+    pgbouncer_with(server, mode, "")
+}
+
+/// The same with more lines in its section of settings.
+///
+/// # Panics
+///
+/// As there.
+pub fn pgbouncer_with(server: &PostgresServer, mode: PoolMode, settings: &str) -> PgBouncer {
     let program = program();
     let port = ReservedPort::new();
     let nest = own_nest("pgbouncer");
-    configure(&nest, port.number(), &Upstream::of(server), mode);
+    configure(&nest, port.number(), &Upstream::of(server), mode, settings);
     let command = [program, "pgbouncer.ini".into()];
     let server = Owned::new(nest.keep(ENDING, command));
     server.hold().start();
@@ -101,7 +110,7 @@ impl Upstream {
     }
 }
 
-fn configure(nest: &Nest, port: u16, upstream: &Upstream, mode: PoolMode) {
+fn configure(nest: &Nest, port: u16, upstream: &Upstream, mode: PoolMode, more: &str) {
     let Upstream { host, port: server_port, user, password } = upstream;
     let mode = match mode {
         PoolMode::Session => "session",
@@ -113,7 +122,7 @@ fn configure(nest: &Nest, port: u16, upstream: &Upstream, mode: PoolMode) {
         "[databases]\n* = host={host} port={server_port} user={user}\n\
          [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\nunix_socket_dir =\n\
          auth_type = trust\nauth_file = users.txt\nadmin_users = postgres\n\
-         pool_mode = {mode}\ndefault_pool_size = 3\nmax_client_conn = 200\n"
+         pool_mode = {mode}\ndefault_pool_size = 3\nmax_client_conn = 200\n{more}"
     );
     // A user that is not listed is refused, also where no password is asked for.
     let mut users = format!("\"{user}\" \"{password}\"\n");

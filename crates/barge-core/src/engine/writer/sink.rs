@@ -1,6 +1,9 @@
 //! Where the writer's batches go: the flusher's half, which keeps account of rejected rows.
 
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::WriterConfig;
 use super::answers::Answers;
@@ -48,6 +51,8 @@ pub(crate) struct Sink {
     targets: Arc<Mutex<Targets>>,
     /// The last flush's proof of itself: its sequence grows with every flush of the lane.
     token: Token,
+    /// When it was last asked whether tables changed, as rows were refused without being sent.
+    asked_anew: Option<Instant>,
 }
 
 /// Targets kept for reuse, shared by a writer's lanes; a writer for more record types than [`TARGETS_KEPT`] makes some anew.
@@ -55,6 +60,9 @@ pub(crate) struct Sink {
 struct Targets(Vec<(TableRef, Operation, Arc<Target>)>);
 
 const TARGETS_KEPT: usize = 256;
+
+/// How long it is taken for granted that tables are as they were described, though rows don't fit them.
+const ASKED_ANEW: Duration = Duration::from_secs(60);
 
 impl Targets {
     /// The target of a table and an operation, where the table is still as it was described.
@@ -85,6 +93,7 @@ impl Sink {
             retry: config.retry.clone(),
             targets: Arc::clone(&targets),
             token: Token { writer, lane, sequence: 0 },
+            asked_anew: None,
         };
         (0..config.unordered_flushes as u32).map(lane).collect()
     }
@@ -127,10 +136,25 @@ impl Sink {
         (parts, rejected)
     }
 
+    /// Whether tables of which rows were refused without being sent have changed since they were described: a column may be wider by now, or take NULL.
+    /// Asked at most once in [`ASKED_ANEW`].
+    async fn have_changed(&mut self, segments: &[SealedSegment]) -> bool {
+        if self.asked_anew.is_some_and(|asked| asked.elapsed() < ASKED_ANEW) {
+            return false;
+        }
+        self.asked_anew = Some(Instant::now());
+        let targets = segments
+            .iter()
+            .filter_map(|segment| self.targets().find(&self.core, &segment.table, segment.operation));
+        let targets: Vec<Arc<Target>> = targets.collect();
+        self.core.forget_changed(targets.iter()).await
+    }
+
     async fn send(&mut self, sealed: &Sealed) -> (Answers, Flushed) {
         let outcomes = sealed.receipts_kept();
         let retry = self.retry.clone();
         let mut attempts = retry.start_flush();
+        let mut described_anew = false;
         loop {
             let (parts, rejected) = self.prepare(&sealed.segments).await;
             // The database may be out of reach already when its tables are described.
@@ -139,6 +163,9 @@ impl Sink {
                 let Err(error) = attempts.next(error.clone()).await else { continue };
                 let (answers, flushed) = reject_everything(sealed, &error);
                 return (answers, Flushed { retries: attempts.retries.into(), ..flushed });
+            }
+            if !rejected.is_empty() && self.have_changed(&sealed.segments).await {
+                continue;
             }
             self.token.sequence += 1;
             let token = self.core.store.capabilities().commit_can_be_unknown.then(|| self.token.clone());
@@ -154,12 +181,14 @@ impl Sink {
                 Err(error) => return reject_everything(sealed, &error),
             };
             let (answers, flushed) = flush(&self.core, &parts, rejected, &options).await;
-            // A table that changed under us: described anew, the same rows may go through. Not where they may be written already.
+            // A table that changed under us: described anew, the same rows may go through. Not where they may be written already, and once:
+            // what they are refused for then is not that they were held against the table as it was.
             let changed = answers.rejected.iter().any(|(_, error)| is_about_shape(error));
             if changed
                 && flushed.poison.is_none()
-                && self.core.forget_changed(&parts).await
+                && self.core.forget_changed(parts.iter().map(|part| &part.target)).await
                 && flushed.committed == 0
+                && !std::mem::replace(&mut described_anew, true)
             {
                 continue;
             }

@@ -38,8 +38,12 @@ async fn lose_connections(place: &Place, random: &mut Random, times: u64, writte
                 continue;
             }
         }
+        // Until it comes, however slow the machine is, or nothing is left to write.
         let armed = Instant::now();
-        while !proxy.has_failed() && armed.elapsed() < Duration::from_millis(20) {
+        while !proxy.has_failed()
+            && !written.load(Ordering::Relaxed)
+            && armed.elapsed() < Duration::from_millis(500)
+        {
             tokio::time::sleep(Duration::from_micros(500)).await;
         }
     }
@@ -68,7 +72,7 @@ async fn faults_that_pass(range: Range<u64>, unordered: usize) {
     let sql = "SELECT id FROM lines GROUP BY id HAVING count(*) > 1";
     assert_eq!(place.side.query(sql, &[]).await.unwrap().len(), 0, "lines that came twice, later");
     // Some come while nothing is on its way.
-    assert!(runs < 20 || retries > runs / 4, "{retries} retries in {runs} runs: the faults came too late");
+    assert!(runs < 20 || retries > runs / 8, "{retries} retries in {runs} runs: the faults came too late");
 }
 
 // Several tests, so that they run side by side.
