@@ -129,7 +129,7 @@ async fn a_dead_nodes_keys_fail_and_the_others_are_served() {
     assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
     assert_eq!(tier.read(&names()).await.unwrap_err().kind(), ErrorKind::ConnectionLost);
     assert_eq!(get(&tier, &there).await.unwrap().as_deref(), Some("value"));
-    assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 
     // The others agree after a while that it is dead.
     tokio::time::sleep(Duration::from_secs(4)).await;
@@ -155,7 +155,7 @@ async fn a_silent_node_is_given_up_in_time() {
         let began = Instant::now();
         let error = get(&tier, &silent).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
-        assert!(began.elapsed() < Duration::from_millis(800), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
         assert_eq!(get(&tier, &there).await.unwrap().as_deref(), Some("value"));
     }
     cluster.nodes()[1].resume();

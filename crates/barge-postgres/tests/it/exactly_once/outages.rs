@@ -93,7 +93,7 @@ async fn a_server_that_stays_away_is_waited_for_as_long_as_was_said() {
     let receipt = writer.insert(&Line { id: 2, n: 2 }).await.unwrap();
     let error = in_time("a server that is away", receipt).await.unwrap_err();
     let took = started.elapsed();
-    assert!(took <= limit + Duration::from_millis(300), "{took:?}");
+    assert!(took <= limit + Duration::from_secs(3), "{took:?}");
     assert!(took >= limit / 2, "{took:?}");
     assert_eq!(error.kind(), ErrorKind::ConnectionLost, "{error:?}");
     // What was waited for, how often, and how long.
@@ -124,7 +124,7 @@ async fn a_commit_that_nobody_can_ask_after_is_told() {
     let started = Instant::now();
     let receipt = writer.insert(&Line { id: 2, n: 2 }).await.unwrap();
     let error = in_time("a commit in doubt", receipt).await.unwrap_err();
-    assert!(started.elapsed() <= limit + Duration::from_millis(300), "{:?}", started.elapsed());
+    assert!(started.elapsed() <= limit + Duration::from_secs(3), "{:?}", started.elapsed());
     let message = error.to_string();
     assert!(is_in_doubt(&error), "{message}");
     assert!(message.contains("gave up after") && message.contains("connecting to postgres://"), "{message}");
@@ -186,7 +186,7 @@ async fn a_first_try_that_never_ends_is_not_waited_for_without_end() {
     let took = started.elapsed();
     signal(backend, "CONT");
     let error = error.unwrap_err();
-    assert!(took <= limit + Duration::from_millis(1_500), "{took:?}");
+    assert!(took <= limit + Duration::from_secs(6), "{took:?}");
     let message = error.to_string();
     assert!(is_in_doubt(&error), "{message}");
     assert!(message.contains("gave up after") && message.contains("earlier try"), "{message}");
@@ -244,7 +244,7 @@ async fn a_flush_does_not_wait_without_end_for_the_one_before_it() {
     let error = in_time("the flush behind it", receipt).await.unwrap_err();
     let took = started.elapsed();
     assert!(error.is_retryable() && !is_in_doubt(&error), "{error:?}");
-    assert!(took <= limit + Duration::from_millis(1_500), "{took:?}");
+    assert!(took <= limit + Duration::from_secs(6), "{took:?}");
     drop(stopped);
     locker.batch_execute("COMMIT").await.unwrap();
     let receipt = writer.insert(&Line { id: 3, n: 3 }).await.unwrap();
