@@ -11,7 +11,9 @@ pub(crate) struct Counts {
     pub(crate) hits: AtomicU64,
     /// Keys of a batch that memory had by then.
     pub(crate) memory_hits: AtomicU64,
+    pub(crate) memory_misses: AtomicU64,
     pub(crate) shared_hits: AtomicU64,
+    pub(crate) shared_misses: AtomicU64,
     pub(crate) store_keys: AtomicU64,
     pub(crate) store_calls: AtomicU64,
     pub(crate) absent: AtomicU64,

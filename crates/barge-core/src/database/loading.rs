@@ -316,8 +316,11 @@ where
             return None;
         }
         // A time of more digits than the column has is found by those it has; a commit names it by those alone.
-        let batch = keys_as(self.table.name(), &held.fields, keys).ok()?;
-        let read = K::read(batch.columns()).ok()?;
+        let batch = keys_as(self.table.name(), &held.fields, keys);
+        let read = batch.and_then(|batch| K::read(batch.columns())).ok();
+        let read = read.filter(|read| read.len() == keys.len());
+        // What can't be told of them may be of any.
+        let Some(read) = read else { return Some(vec![false; keys.len()]) };
         Some(read.iter().zip(keys).map(|(read, key)| read == key).collect())
     }
 

@@ -162,6 +162,7 @@ impl CommitObserver for Log {
                 let table = change.table.as_ref().map_or("any table".to_owned(), |table| table.to_string());
                 match &change.rows {
                     ChangedRows::Keys(keys) => format!("{table} {}", keys.num_rows()),
+                    ChangedRows::Drawn(_) => format!("{table} +"),
                     ChangedRows::Added => format!("{table} +"),
                     ChangedRows::Any => format!("{table} *"),
                 }

@@ -159,6 +159,7 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
             Some(options) => {
+                options.validate()?;
                 let local = Arc::new(Local::new(options.clone(), false));
                 local.hears_all();
                 Some(Cached { local, shared: None, told: None, options })

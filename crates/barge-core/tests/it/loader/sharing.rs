@@ -77,7 +77,7 @@ async fn however_many_processes_ask_a_key_is_looked_up_once() {
 async fn whoever_took_a_lease_and_ended_is_waited_for_no_longer_than_it_lasts() {
     clock();
     let (db, tier) = (filled(10).await, MemoryTier::new());
-    let loader = tasks_of(&db, shared(&tier, TTL).lease(Duration::from_millis(300)));
+    let loader = tasks_of(&elsewhere(&db), shared(&tier, TTL).lease(Duration::from_millis(300)));
     loader.load(1).await.unwrap();
     sleep(Duration::from_millis(5)).await;
     // Another took the lease of a key whose name is like this one's, and is gone.
@@ -91,6 +91,65 @@ async fn whoever_took_a_lease_and_ended_is_waited_for_no_longer_than_it_lasts() 
     assert_eq!(name(loader.load(2).await.unwrap()).as_deref(), Some("task 2"));
     let took = started.elapsed();
     assert!((0.3..0.6).contains(&took.as_secs_f64()), "{took:?} after {calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_starts_after_a_write_gives_no_older_row() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let there = tasks_of(&elsewhere(&db), shared(&tier, TTL));
+    there.load_many([1, 2]).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    // Nobody here listens yet, so the shared cache goes on having the older row.
+    db.upsert_all(&[task(1, "written")]).await.unwrap();
+    let here = tasks_of(&db, shared(&tier, TTL));
+    assert_eq!(name(here.load(1).await.unwrap()).as_deref(), Some("written"));
+    assert_eq!(here.statistics().bypasses, 1, "{:?}", here.statistics());
+    sleep(TTL + Duration::from_secs(6)).await;
+    there.load(2).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    here.load(2).await.unwrap();
+    let statistics = here.statistics();
+    assert_eq!((statistics.bypasses, statistics.shared_hits), (1, 1), "long after: {statistics:?}");
+}
+
+/// Keys without rows are never filled: their leases are given back.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_given_back_or_barred_is_not_waited_for() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let lease = Duration::from_secs(60);
+    let loaders: Vec<_> =
+        (0..4).map(|_| tasks_of(&elsewhere(&db), shared(&tier, TTL).lease(lease))).collect();
+    let started = Instant::now();
+    let loading: Vec<_> = loaders
+        .iter()
+        .map(|loader| {
+            let loader = loader.clone();
+            tokio::spawn(async move { loader.load(777).await.unwrap() })
+        })
+        .collect();
+    for loading in loading {
+        assert!(loading.await.unwrap().is_none());
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "given back: {:?}", started.elapsed());
+
+    loaders[0].load(1).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let names = tier.keys();
+    let name_of_one = names.iter().find(|name| name.ends_with(":1")).unwrap();
+    let name_of_two = format!("{}2", &name_of_one[..name_of_one.len() - 1]);
+    let other = tier.another();
+    other.lease(std::slice::from_ref(&name_of_two), "other", lease).await.unwrap();
+    let started = Instant::now();
+    let loading = tokio::spawn({
+        let loader = loaders[1].clone();
+        async move { name(loader.load(2).await.unwrap()) }
+    });
+    sleep(Duration::from_millis(50)).await;
+    other.invalidate(&[name_of_two], lease).await.unwrap();
+    assert_eq!(loading.await.unwrap().as_deref(), Some("task 2"));
+    assert!(started.elapsed() < Duration::from_secs(1), "barred: {:?}", started.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,10 +214,10 @@ async fn a_changed_record_never_reads_the_bytes_of_the_one_before() {
     }
     clock();
     let (db, tier) = (filled(10).await, MemoryTier::new());
-    let old = tasks_of(&db, shared(&tier, TTL));
+    let old = tasks_of(&elsewhere(&db), shared(&tier, TTL));
     old.load(3).await.unwrap();
     sleep(Duration::from_millis(5)).await;
-    let new = db.loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>();
+    let new = elsewhere(&db).loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>();
     let found = new.load(3).await.unwrap().unwrap();
     assert_eq!(*found, Renamed { name: "task 3".to_owned(), id: 3 });
     assert_eq!(new.statistics().shared_hits, 0);
