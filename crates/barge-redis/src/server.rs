@@ -148,7 +148,9 @@ impl Server {
         let answers = answers?;
         match answers.len() == commands.len() {
             true => Ok(answers),
-            false => Err(Error::new(ErrorKind::ConnectionLost, format!("{} lost answers", self.address.name))),
+            false => {
+                Err(Error::new(ErrorKind::ConnectionLost, format!("{} lost answers", self.address.name)))
+            }
         }
     }
 
