@@ -259,6 +259,11 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
     }
 
+    /// Whether entries are kept here at all.
+    pub(crate) fn keeps(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// Whether one key may have several rows.
     pub(crate) fn has_many_rows(&self) -> bool {
         self.by_rows

@@ -185,7 +185,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// What another look-up has filled since these keys were asked for.
     fn ask_memory(&self, round: &mut Round<'_, K, V>) {
-        let Some(local) = &self.local else { return };
+        let Some(local) = self.local.as_ref().filter(|local| local.keeps()) else { return };
         let now = Instant::now();
         let (mut hits, mut misses) = (0, 0);
         for (place, key) in round.keys.iter().enumerate() {
