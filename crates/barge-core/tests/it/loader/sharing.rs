@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use barge_core::cache::SharedTier;
 use barge_testkit::{MemoryTier, TierFaults};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
@@ -46,6 +47,7 @@ async fn what_one_process_read_another_finds() {
     }
     let statistics = there.statistics();
     assert_eq!((statistics.shared_hits, statistics.store_keys), (100, 50), "{statistics:?}");
+    assert_eq!((statistics.shared_misses, statistics.memory_misses), (50, 0), "memory keeps nothing here");
     sleep(TTL).await;
     there.load_many(0..100).await.unwrap();
     assert_eq!(there.statistics().store_keys, 150, "expired");
@@ -150,6 +152,34 @@ async fn a_lease_that_is_given_back_or_barred_is_not_waited_for() {
     other.invalidate(&[name_of_two], lease).await.unwrap();
     assert_eq!(loading.await.unwrap().as_deref(), Some("task 2"));
     assert!(started.elapsed() < Duration::from_secs(1), "barred: {:?}", started.elapsed());
+}
+
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "moments")]
+struct Moment {
+    #[record(key)]
+    at: DateTime<Utc>,
+    name: String,
+}
+
+/// A time with more digits than the column has finds the row, and no commit will ever name it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_commit_names_otherwise_is_not_shared() {
+    clock();
+    let (store, tier) = (MemoryStore::new(), MemoryTier::new());
+    store.create(MemoryTable::new(Moment::table())).unwrap();
+    let db = Database::new(store);
+    let at = DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap();
+    db.insert_all(&[Moment { at, name: "one".to_owned() }]).await.unwrap();
+    let cache = shared(&tier, TTL);
+    let loader = elsewhere(&db).loader::<Moment>().cache(cache).start::<DateTime<Utc>>();
+    let finer = at + TimeDelta::nanoseconds(7);
+    for key in [at, finer, at, finer] {
+        assert_eq!(loader.load(key).await.unwrap().unwrap().name, "one");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let statistics = loader.statistics();
+    assert_eq!((statistics.shared_hits, statistics.store_keys), (1, 3), "{statistics:?}");
 }
 
 #[tokio::test(start_paused = true)]
