@@ -250,4 +250,50 @@ mod tests {
             }
         }
     }
+
+    /// A tier that never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl SharedTier for Silent {
+        async fn read(&self, _: &[String]) -> Result<Vec<Option<Bytes>>> {
+            std::future::pending().await
+        }
+
+        async fn lease(&self, _: &[String], _: &str, _: Duration) -> Result<Vec<Lease>> {
+            std::future::pending().await
+        }
+
+        async fn fill(&self, _: &[Entry], _: &str) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn release(&self, _: &[String], _: &str) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn invalidate(&self, _: &[String], _: Duration) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn mark(&self, _: &[(String, Bytes)], _: Duration) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_fail_together_open_the_breaker_once() {
+        let time = Duration::from_millis(100);
+        let shared = Shared::new(Arc::new(Silent), time, time);
+        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        assert_eq!(shared.breaker().wait, OPEN_FIRST * 2, "for the first time");
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (20, 0));
+        tokio::time::sleep(OPEN_FIRST).await;
+        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        assert_eq!(shared.breaker().wait, OPEN_FIRST * 4, "a probe failed");
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (21, 19));
+    }
 }

@@ -52,7 +52,8 @@ impl<S> LoaderBuilder<S> {
         LoaderBuilder { source, settings: Settings::default() }
     }
 
-    /// The most keys in one look-up. Defaults to 10,000.
+    /// How many keys fill a look-up. Keys that come together, as by [`Loader::load_many`], may join one that is nearly full: a look-up has less
+    /// than twice as many. Defaults to 10,000.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.settings.limits.max_rows = keys;
         self
