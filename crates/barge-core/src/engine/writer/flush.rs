@@ -36,7 +36,7 @@ pub(super) enum Failed {
     /// Nothing was written.
     RolledBack(Error),
     /// Everything or nothing was written.
-    Unknown(Error, Work),
+    Unknown(Error, Box<Work>),
     /// An earlier attempt, whose end was unknown, had committed.
     CommittedBefore,
 }
@@ -67,7 +67,7 @@ pub(crate) async fn flush(
 ) -> (Answers, Flushed) {
     let mut attempts = options.retry.start_flush();
     // The first commit that was cut off, and what stands if one of them happened.
-    let mut uncertain: Option<(Error, Work)> = None;
+    let mut uncertain: Option<(Error, Box<Work>)> = None;
     let (work, failure, poison) = loop {
         let error = match attempt(core, parts, &rejected, options).await {
             Ok(work) => break (Some(work), None, None),
@@ -76,7 +76,7 @@ pub(crate) async fn flush(
                     // It may have been written only lately, after the fence of its own attempt was lowered: what was read in between
                     // must not be kept.
                     work.lower(raise(core, parts, options), CommitOutcome::Committed);
-                    break (Some(work), None, None);
+                    break (Some(*work), None, None);
                 }
                 None => {
                     let message = "the flush was claimed before by another writer";
@@ -208,7 +208,7 @@ async fn grouped(
         Err(CommitError::Unknown { error, applied }) => {
             work.take_grouped(&steps, &applied, options);
             work.lower(fence, CommitOutcome::Unknown);
-            Err(Failed::Unknown(error, work))
+            Err(Failed::Unknown(error, Box::new(work)))
         }
         Err(CommitError::RolledBack(error)) => {
             fence.lower(CommitOutcome::RolledBack);

@@ -175,7 +175,7 @@ impl Replay<'_> {
             }
             Err(CommitError::Unknown { error, .. }) => {
                 self.work.lower(fence, CommitOutcome::Unknown);
-                Err(Stopped::Failed(Failed::Unknown(error, self.work)))
+                Err(Stopped::Failed(Failed::Unknown(error, Box::new(self.work))))
             }
         }
     }
