@@ -226,7 +226,13 @@ impl Store for DuckDbStore {
 
     fn capabilities(&self) -> Capabilities {
         // A COMMIT inside the process is not cut off: it is unknown only where the disk fails, and then no second try helps.
-        Capabilities { commit_can_be_unknown: false, generated_keys: true, foreign_keys: true, sql: true }
+        Capabilities {
+            commit_can_be_unknown: false,
+            generated_keys: true,
+            reuses_keys: false,
+            foreign_keys: true,
+            sql: true,
+        }
     }
 
     async fn describe(&self, table: &TableName) -> Result<Description> {

@@ -84,7 +84,13 @@ impl Store for PostgresStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { commit_can_be_unknown: true, generated_keys: true, foreign_keys: true, sql: true }
+        Capabilities {
+            commit_can_be_unknown: true,
+            generated_keys: true,
+            reuses_keys: false,
+            foreign_keys: true,
+            sql: true,
+        }
     }
 
     async fn describe(&self, table: &TableName) -> Result<Description> {

@@ -42,19 +42,38 @@ pub(crate) struct Settings {
 /// A server.
 #[derive(Debug)]
 pub(crate) struct Server {
+    address: Arc<Address>,
+    state: Mutex<State>,
+    closed: AtomicBool,
+}
+
+/// Where a server is, and how to connect to it.
+#[derive(Debug)]
+struct Address {
     place: Place,
     /// For messages.
     name: String,
     settings: Arc<Settings>,
-    state: Mutex<State>,
-    closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct State {
     live: Option<Arc<Live>>,
+    /// Under way, or done with nobody waiting for it any more.
+    attempt: Option<Attempt>,
     /// When the last attempt to connect failed, and why.
     failed: Option<(Instant, Error)>,
+}
+
+/// An attempt to connect, in a task of its own: calls are dropped when their time is up, which may be sooner than a connection can be
+/// made, and the next one goes on with what was begun. The task ends with this value.
+#[derive(Debug)]
+struct Attempt(JoinHandle<Result<Live>>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// A connection, and the task that carries its bytes. The task ends with this value, or when the connection is lost.
@@ -82,16 +101,17 @@ impl Drop for Live {
 impl Server {
     pub(crate) fn new(place: Place, settings: Arc<Settings>) -> Self {
         let name = format!("Redis at {place}");
-        Server { place, name, settings, state: Mutex::default(), closed: AtomicBool::new(false) }
+        let address = Arc::new(Address { place, name, settings });
+        Server { address, state: Mutex::default(), closed: AtomicBool::new(false) }
     }
 
     pub(crate) fn place(&self) -> &Place {
-        &self.place
+        &self.address.place
     }
 
     /// What messages call it.
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.address.name
     }
 
     /// Sends commands together, and gives their answers, errors among them, in order.
@@ -113,9 +133,9 @@ impl Server {
     async fn send_over(&self, live: &Arc<Live>, commands: &Pipeline) -> Result<Vec<Value>> {
         let mut connection = live.connection.clone();
         let answers = connection.send_packed_commands(commands, 0, commands.len());
-        let answers = match timeout(self.settings.response_timeout, answers).await {
-            Ok(answers) => answers.map_err(|error| of_connection(error, &self.name)),
-            Err(_) => Err(self.late("answer", self.settings.response_timeout)),
+        let answers = match timeout(self.address.settings.response_timeout, answers).await {
+            Ok(answers) => answers.map_err(|error| of_connection(error, &self.address.name)),
+            Err(_) => Err(self.address.late("answer", self.address.settings.response_timeout)),
         };
         let is_lost = match &answers {
             Ok(answers) => answers.iter().any(|answer| self.is_turned_away(answer)),
@@ -128,13 +148,15 @@ impl Server {
         let answers = answers?;
         match answers.len() == commands.len() {
             true => Ok(answers),
-            false => Err(Error::new(ErrorKind::ConnectionLost, format!("{} lost answers", self.name))),
+            false => {
+                Err(Error::new(ErrorKind::ConnectionLost, format!("{} lost answers", self.address.name)))
+            }
         }
     }
 
     /// Whether an answer says that this connection won't do, though it is open.
     fn is_turned_away(&self, answer: &Value) -> bool {
-        matches!(answer, Value::ServerError(error) if is_of_connection(&of_server(error, &self.name)))
+        matches!(answer, Value::ServerError(error) if is_of_connection(&of_server(error, &self.address.name)))
     }
 
     /// The connection, made where there is none.
@@ -156,12 +178,17 @@ impl Server {
             return Err(error.clone());
         }
         state.live = None;
-        let limit = self.settings.connect_timeout;
-        let made = timeout(limit, self.connect()).await.unwrap_or_else(|_| Err(self.late("accept", limit)));
+        // One that failed before this call says nothing of now.
+        let done = state.attempt.as_ref().is_some_and(|attempt| attempt.0.is_finished());
+        let mut made = state.connect(&self.address).await;
+        if done && made.is_err() {
+            made = state.connect(&self.address).await;
+        }
         match made {
             Ok(live) => {
                 let live = Arc::new(live);
-                *state = State { live: Some(Arc::clone(&live)), failed: None };
+                state.live = Some(Arc::clone(&live));
+                state.failed = None;
                 Ok(live)
             }
             Err(error) => {
@@ -169,6 +196,37 @@ impl Server {
                 Err(error)
             }
         }
+    }
+
+    /// Ends the connection. Calls under way may still get their answers.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+        let mut state = self.state.lock().await;
+        state.live = None;
+        state.attempt = None;
+    }
+}
+
+impl State {
+    /// Waits for the attempt that is under way, or for one that begins now.
+    async fn connect(&mut self, address: &Arc<Address>) -> Result<Live> {
+        let attempt = self.attempt.get_or_insert_with(|| {
+            let address = Arc::clone(address);
+            Attempt(tokio::spawn(async move { address.connect_in_time().await }))
+        });
+        let made = (&mut attempt.0).await;
+        self.attempt = None;
+        made.unwrap_or_else(|error| {
+            let message = format!("connecting to {} was broken off", address.name);
+            Err(Error::new(ErrorKind::ConnectionLost, message).with_source(error))
+        })
+    }
+}
+
+impl Address {
+    async fn connect_in_time(&self) -> Result<Live> {
+        let limit = self.settings.connect_timeout;
+        timeout(limit, self.connect()).await.unwrap_or_else(|_| Err(self.late("accept", limit)))
     }
 
     async fn connect(&self) -> Result<Live> {
@@ -233,12 +291,6 @@ impl Server {
 
     fn late(&self, what: &str, limit: Duration) -> Error {
         Error::new(ErrorKind::Timeout, format!("{} did not {what} within {limit:?}", self.name))
-    }
-
-    /// Ends the connection. Calls under way may still get their answers.
-    pub(crate) async fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-        self.state.lock().await.live = None;
     }
 }
 

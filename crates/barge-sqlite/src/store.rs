@@ -147,6 +147,7 @@ impl Store for SqliteStore {
         Capabilities {
             commit_can_be_unknown: false,
             generated_keys: true,
+            reuses_keys: true,
             foreign_keys: self.options.foreign_keys(),
             sql: true,
         }

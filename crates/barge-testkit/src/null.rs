@@ -65,7 +65,13 @@ impl Store for NullStore {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { commit_can_be_unknown: false, generated_keys: true, foreign_keys: false, sql: false }
+        Capabilities {
+            commit_can_be_unknown: false,
+            generated_keys: true,
+            reuses_keys: false,
+            foreign_keys: false,
+            sql: false,
+        }
     }
 
     async fn describe(&self, table: &TableName) -> Result<Description> {

@@ -11,7 +11,9 @@ pub(crate) struct Counts {
     pub(crate) hits: AtomicU64,
     /// Keys of a batch that memory had by then.
     pub(crate) memory_hits: AtomicU64,
+    pub(crate) memory_misses: AtomicU64,
     pub(crate) shared_hits: AtomicU64,
+    pub(crate) shared_misses: AtomicU64,
     pub(crate) store_keys: AtomicU64,
     pub(crate) store_calls: AtomicU64,
     pub(crate) absent: AtomicU64,
@@ -25,7 +27,7 @@ pub(crate) struct Counts {
     told: Mutex<[u64; TOLD]>,
 }
 
-const TOLD: usize = 9;
+const TOLD: usize = 14;
 
 pub(crate) fn count(counter: &AtomicU64, by: usize) {
     counter.fetch_add(by as u64, Ordering::Relaxed);
@@ -37,29 +39,31 @@ pub(crate) fn get(counter: &AtomicU64) -> u64 {
 
 impl Counts {
     /// Tells the metrics facade what was added since it was last told: a hit costs no more than its count.
-    pub(crate) fn tell(&self) {
-        let now: [u64; TOLD] = [
-            get(&self.requests),
-            get(&self.hits) + get(&self.memory_hits),
-            get(&self.shared_hits),
-            get(&self.store_keys),
-            get(&self.store_calls),
-            get(&self.refreshes),
-            get(&self.waits),
-            get(&self.stale),
-            get(&self.errors),
+    pub(crate) fn tell(&self, evictions: u64) {
+        let now: [(&'static str, Option<&'static str>, u64); TOLD] = [
+            ("barge.loader.requests", None, get(&self.requests)),
+            ("barge.loader.hits", Some("memory"), get(&self.hits) + get(&self.memory_hits)),
+            ("barge.loader.hits", Some("shared"), get(&self.shared_hits)),
+            ("barge.loader.misses", Some("memory"), get(&self.memory_misses)),
+            ("barge.loader.misses", Some("shared"), get(&self.shared_misses)),
+            ("barge.loader.store_keys", None, get(&self.store_keys)),
+            ("barge.loader.look_ups", None, get(&self.store_calls)),
+            ("barge.loader.absent", None, get(&self.absent)),
+            ("barge.loader.refreshes", None, get(&self.refreshes)),
+            ("barge.loader.shared_waits", None, get(&self.waits)),
+            ("barge.loader.bypasses", None, get(&self.bypasses)),
+            ("barge.loader.stale", None, get(&self.stale)),
+            ("barge.loader.errors", None, get(&self.errors)),
+            ("barge.loader.evictions", None, evictions),
         ];
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        let added = |place: usize, told: &[u64; TOLD]| now[place].saturating_sub(told[place]);
-        metrics::counter!("barge.loader.requests").increment(added(0, &told));
-        metrics::counter!("barge.loader.hits", "tier" => "memory").increment(added(1, &told));
-        metrics::counter!("barge.loader.hits", "tier" => "shared").increment(added(2, &told));
-        metrics::counter!("barge.loader.store_keys").increment(added(3, &told));
-        metrics::counter!("barge.loader.look_ups").increment(added(4, &told));
-        metrics::counter!("barge.loader.refreshes").increment(added(5, &told));
-        metrics::counter!("barge.loader.shared_waits").increment(added(6, &told));
-        metrics::counter!("barge.loader.stale").increment(added(7, &told));
-        metrics::counter!("barge.loader.errors").increment(added(8, &told));
-        *told = now;
+        for ((name, tier, now), told) in now.into_iter().zip(told.iter_mut()) {
+            let added = now.saturating_sub(*told);
+            *told = now;
+            match tier {
+                Some(tier) => metrics::counter!(name, "tier" => tier).increment(added),
+                None => metrics::counter!(name).increment(added),
+            }
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) enum Stale<K> {
 
 enum Touched<K> {
     Keys(Vec<K>),
+    /// Keys that the database drew. Others need not be told: a shared cache has nothing of them but what was removed by somebody else.
+    Drawn(Vec<K>),
     Added,
     All,
 }
@@ -56,10 +58,13 @@ impl<K: LoaderKey, V: LoaderValue> Forget<K, V> {
         changes.iter().filter(own).map(|change| match &change.rows {
             ChangedRows::Added => Touched::Added,
             ChangedRows::Any => Touched::All,
-            ChangedRows::Keys(keys) => {
-                self.keys.as_ref().and_then(|read| read(keys)).map_or(Touched::All, Touched::Keys)
-            }
+            ChangedRows::Keys(keys) => self.read(keys).map_or(Touched::All, Touched::Keys),
+            ChangedRows::Drawn(keys) => self.read(keys).map_or(Touched::All, Touched::Drawn),
         })
+    }
+
+    fn read(&self, keys: &RecordBatch) -> Option<Vec<K>> {
+        self.keys.as_ref().and_then(|read| read(keys))
     }
 
     fn tell(&self, stale: Stale<K>) {
@@ -78,7 +83,7 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
     fn before_commit(&self, changes: &[Change]) {
         for touched in self.touched(changes) {
             match touched {
-                Touched::Keys(keys) => self.local.raise(&keys),
+                Touched::Keys(keys) | Touched::Drawn(keys) => self.local.raise(&keys),
                 Touched::Added => self.local.adds(false),
                 Touched::All => self.local.raise_all(),
             }
@@ -96,6 +101,7 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
                         self.tell(if many { Stale::All } else { Stale::Keys(keys) });
                     }
                 }
+                Touched::Drawn(keys) => self.local.lower(&keys, rolled_back),
                 Touched::Added => {
                     self.local.adds(true);
                     if self.local.has_many_rows() && !rolled_back {

@@ -86,6 +86,10 @@ impl<K> Guarded<K> {
         if let Hears::AllBut(earlier) = &self.hears
             && earlier.ended()
         {
+            // Nobody told which keys were written before: a shared cache may have older rows of any.
+            if let (Some(written), Some(last)) = (&mut self.written, earlier.last()) {
+                written.add_all(last);
+            }
             self.hears = Hears::All;
         }
         matches!(self.hears, Hears::All)
@@ -255,14 +259,19 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
     }
 
+    /// Whether entries are kept here at all.
+    pub(crate) fn keeps(&self) -> bool {
+        self.entries.is_some()
+    }
+
     /// Whether one key may have several rows.
     pub(crate) fn has_many_rows(&self) -> bool {
         self.by_rows
     }
 
-    /// Moves on with each commit that may have changed anything of the table.
-    pub(crate) fn version(&self) -> u64 {
-        self.added.load(Ordering::Acquire)
+    /// Moves on with each commit that may have changed anything of the table; `None` as long as there may be some that this isn't told of.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.lock().hears_all().then(|| self.added.load(Ordering::Acquire))
     }
 
     pub(crate) fn evictions(&self) -> u64 {

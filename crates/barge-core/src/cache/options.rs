@@ -7,6 +7,9 @@ use super::SharedTier;
 use super::shared::wall_clock;
 use crate::{Error, ErrorKind, Result};
 
+/// The longest of all times: a sum of several still is a moment that the clock can tell.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
 /// What a [`Loader`](crate::Loader) keeps of what it read, and how long.
 ///
 /// The tiers are asked in turn: the memory of this process, then the cache that processes [share](Cache::shared), where there is
@@ -45,7 +48,7 @@ pub(crate) enum Capacity {
 }
 
 impl Cache {
-    /// Keeps entries for so long, at most 100,000 of them.
+    /// Keeps entries for so long, at most 100,000 of them. No time of a cache may be longer than ten years.
     pub fn new(time_to_live: Duration) -> Self {
         Cache {
             time_to_live,
@@ -138,6 +141,17 @@ impl Cache {
         let part = |part: f64| (0.0..=1.0).contains(&part);
         if self.time_to_live.is_zero() {
             return invalid("the cache's time to live is zero: leave the cache out, or give it a time");
+        }
+        let times = [
+            ("time to live", self.time_to_live),
+            ("absent", self.absent),
+            ("stale_while_unavailable", self.stale),
+            ("shared_timeout", self.shared_timeout),
+            ("lease", self.lease),
+            ("clock_skew", self.clock_skew),
+        ];
+        if let Some((name, time)) = times.into_iter().find(|(_, time)| *time > LONGEST) {
+            return invalid(&format!("the cache's {name} is {time:?}; ten years are the most"));
         }
         if !part(self.jitter) || self.jitter == 1.0 {
             return invalid("the cache's jitter must be at least 0 and below 1");

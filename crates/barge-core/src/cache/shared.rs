@@ -43,6 +43,14 @@ struct Breaker {
     wait: Duration,
 }
 
+/// What a call found the breaker to be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Calling {
+    Closed,
+    /// Open, and this is the one call that finds out whether the cache is back.
+    Probe,
+}
+
 impl Shared {
     pub(crate) fn new(tier: Arc<dyn SharedTier>, timeout: Duration, lease: Duration) -> Self {
         let breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
@@ -93,10 +101,10 @@ impl Shared {
 
     /// Makes a call, unless the breaker is open; `None` where it failed.
     async fn call<T>(&self, what: &'static str, call: impl Future<Output = Result<T>>) -> Option<T> {
-        if !self.may_call() {
+        let Some(calling) = self.may_call() else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             return None;
-        }
+        };
         let problem = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(value)) => {
                 self.succeeded();
@@ -107,20 +115,21 @@ impl Shared {
         };
         self.errors.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("barge.loader.shared_errors").increment(1);
-        self.failed(what, &problem);
+        self.failed(what, &problem, calling);
         None
     }
 
-    fn may_call(&self) -> bool {
+    /// `None` while the breaker is open.
+    fn may_call(&self) -> Option<Calling> {
         let mut breaker = self.breaker();
         match breaker.open_until {
-            Some(until) if Instant::now() < until => false,
+            Some(until) if Instant::now() < until => None,
             Some(_) => {
                 // One call finds out whether it is back, while the others go on without it.
                 breaker.open_until = Some(Instant::now() + self.timeout);
-                true
+                Some(Calling::Probe)
             }
-            None => true,
+            None => Some(Calling::Closed),
         }
     }
 
@@ -132,18 +141,21 @@ impl Shared {
         *breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
     }
 
-    fn failed(&self, what: &str, problem: &str) {
+    fn failed(&self, what: &str, problem: &str, calling: Calling) {
         let mut breaker = self.breaker();
-        breaker.failures += 1;
+        breaker.failures = breaker.failures.saturating_add(1);
         if breaker.failures < FAILURES_MAX {
             tracing::debug!(problem, "the shared cache failed to {what}");
             return;
         }
-        if breaker.open_until.is_none() {
-            tracing::warn!(
+        match (breaker.open_until, calling) {
+            (None, _) => tracing::warn!(
                 problem,
                 "the shared cache failed to {what}: reads go to the store until it answers again"
-            );
+            ),
+            // It was under way when the breaker opened, and says nothing new.
+            (Some(_), Calling::Closed) => return,
+            (Some(_), Calling::Probe) => {}
         }
         breaker.open_until = Some(Instant::now() + breaker.wait);
         breaker.wait = (breaker.wait * 2).min(OPEN_MAX);
@@ -237,5 +249,51 @@ mod tests {
                 assert_eq!(unframe("tasks/7", &damaged), None, "damaged at {place}");
             }
         }
+    }
+
+    /// A tier that never answers.
+    #[derive(Debug)]
+    struct Silent;
+
+    #[async_trait::async_trait]
+    impl SharedTier for Silent {
+        async fn read(&self, _: &[String]) -> Result<Vec<Option<Bytes>>> {
+            std::future::pending().await
+        }
+
+        async fn lease(&self, _: &[String], _: &str, _: Duration) -> Result<Vec<Lease>> {
+            std::future::pending().await
+        }
+
+        async fn fill(&self, _: &[Entry], _: &str) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn release(&self, _: &[String], _: &str) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn invalidate(&self, _: &[String], _: Duration) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn mark(&self, _: &[(String, Bytes)], _: Duration) -> Result<()> {
+            std::future::pending().await
+        }
+
+        async fn close(&self) {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_fail_together_open_the_breaker_once() {
+        let time = Duration::from_millis(100);
+        let shared = Shared::new(Arc::new(Silent), time, time);
+        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        assert_eq!(shared.breaker().wait, OPEN_FIRST * 2, "for the first time");
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (20, 0));
+        tokio::time::sleep(OPEN_FIRST).await;
+        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        assert_eq!(shared.breaker().wait, OPEN_FIRST * 4, "a probe failed");
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (21, 19));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -62,10 +63,14 @@ struct Round<'a, K: LoaderKey, V: LoaderValue> {
 }
 
 impl<K: LoaderKey, V: LoaderValue> Round<'_, K, V> {
+    /// Whether a key is as a commit names it, so that what is kept of it is dropped then.
+    fn may_keep(&self, place: usize) -> bool {
+        self.can_keep.as_ref().is_none_or(|may| may[place])
+    }
+
     /// Keeps what was read of a key in memory, if it may be kept.
     fn keep(&self, place: usize, value: &Option<V>, bytes: usize, since: Option<Instant>) {
-        let may = self.can_keep.as_ref().is_none_or(|may| may[place]);
-        if let Some(looking_up) = self.looking_up.as_ref().filter(|_| may) {
+        if let Some(looking_up) = self.looking_up.as_ref().filter(|_| self.may_keep(place)) {
             let since = since.unwrap_or(looking_up.since);
             looking_up.keep(&self.keys[place], Read { value: value.clone(), bytes, since });
         }
@@ -78,6 +83,7 @@ impl<K: LoaderKey, V: LoaderValue> Round<'_, K, V> {
 }
 
 /// Keys to be read from the store, and what becomes of them in the shared cache.
+#[derive(Clone)]
 struct Leased {
     place: usize,
     name: String,
@@ -97,9 +103,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         Tiers { source, local, shared, options, retry, told, counts: Counts::default() }
     }
 
-    /// Does what has to be done before the first look-up.
+    /// Does what has to be done before the first look-up, again where that fails for a passing reason, within the time a look-up may take.
     pub(crate) async fn begin(&self) -> Result<()> {
-        self.source.start().await
+        self.in_time(|| self.source.start()).await
     }
 
     pub(crate) fn encode_keys(&self, keys: &[K]) -> Option<(String, Vec<Bytes>)> {
@@ -112,7 +118,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Answers keys, each once. A failure of the whole is every key's that no tier had.
     pub(crate) async fn resolve(&self, keys: Vec<K>, asked: &[Asked]) -> Vec<Result<Option<V>>> {
-        let started = self.source.start().await;
+        let started = self.begin().await;
         if self.options.is_none() && started.is_ok() {
             return self.resolve_uncached(keys).await;
         }
@@ -179,39 +185,42 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// What another look-up has filled since these keys were asked for.
     fn ask_memory(&self, round: &mut Round<'_, K, V>) {
-        let Some(local) = &self.local else { return };
+        let Some(local) = self.local.as_ref().filter(|local| local.keeps()) else { return };
         let now = Instant::now();
+        let (mut hits, mut misses) = (0, 0);
         for (place, key) in round.keys.iter().enumerate() {
-            if round.asked[place] == Asked::Loaded
-                && let Some(kept) = local.get(key, now)
-            {
-                count(&self.counts.memory_hits, 1);
-                round.answers[place] = Some(Ok(kept.value.clone()));
+            if round.asked[place] != Asked::Loaded {
+                continue;
+            }
+            match local.get(key, now) {
+                Some(kept) => {
+                    hits += 1;
+                    round.answers[place] = Some(Ok(kept.value.clone()));
+                }
+                None => misses += 1,
             }
         }
+        count(&self.counts.memory_hits, hits);
+        count(&self.counts.memory_misses, misses);
     }
 
     /// Asks the shared cache, and takes leases for what it doesn't have.
     async fn ask_shared(&self, round: &mut Round<'_, K, V>, shared: &Shared, options: &Cache) -> Waiting {
-        let open = round.open();
+        // What a commit names by another key is asked of the store alone: nothing would tell that it was written.
+        let mut open = round.open();
+        open.retain(|&place| round.may_keep(place));
         let keys: Vec<K> = open.iter().map(|&place| round.keys[place].clone()).collect();
         let Ok(names) = self.source.names(&keys) else { return Waiting::default() };
-        let now = Instant::now();
-        let (mut asking, mut bypassing) = (Vec::new(), Vec::new());
-        for (place, name) in open.into_iter().zip(names) {
-            let key = Leased { place, name };
-            let local = self.local.as_deref();
-            match local.is_some_and(|local| local.was_written(&round.keys[place], now)) {
-                true => bypassing.push(key),
-                false => asking.push(key),
-            }
-        }
+        let named = open.into_iter().zip(names).map(|(place, name)| Leased { place, name });
+        let (bypassing, asking): (Vec<_>, Vec<_>) = named.partition(|key| self.was_written(round, key));
         count(&self.counts.bypasses, bypassing.len());
         let Some(mark) = self.read_shared(round, shared, options, &asking).await else {
             return Waiting::default();
         };
-        let mut leased: Vec<Leased> = bypassing;
-        leased.extend(asking.into_iter().filter(|key| round.answers[key.place].is_none()));
+        let mut leased: Vec<Leased> =
+            asking.into_iter().filter(|key| round.answers[key.place].is_none()).collect();
+        count(&self.counts.shared_misses, leased.len());
+        leased.extend(bypassing);
         leased.sort_unstable_by_key(|key| key.place);
         if leased.is_empty() {
             return Waiting::default();
@@ -224,20 +233,29 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             match lease {
                 Lease::Granted => waiting.granted.push(key),
                 // What this process wrote must not come from another's look-up, which may be older.
-                Lease::Held if self.may_wait(round, &key) => waiting.held.push(key),
-                Lease::Held | Lease::Barred => {}
+                Lease::Held if self.was_written(round, &key) => {}
+                // Another reads it anew already: then the shared cache has it soon.
+                Lease::Held if self.leave_refresh(round, key.place) => {}
+                Lease::Held => waiting.held.push(key),
+                Lease::Barred => {}
             }
         }
         waiting
     }
 
-    /// Whether a key may come from another's look-up. One that is only refreshed keeps nobody waiting.
-    fn may_wait(&self, round: &Round<'_, K, V>, key: &Leased) -> bool {
-        if round.asked[key.place] == Asked::Refreshed {
-            return false;
-        }
+    /// Whether the shared cache may have an older row of a key than this process wrote.
+    fn was_written(&self, round: &Round<'_, K, V>, key: &Leased) -> bool {
         let local = self.local.as_deref();
-        !local.is_some_and(|local| local.was_written(&round.keys[key.place], Instant::now()))
+        local.is_some_and(|local| local.was_written(&round.keys[key.place], Instant::now()))
+    }
+
+    /// Answers a key that was only to be read anew with what is still kept of it, and leaves reading it to whoever asks next; whether it was so.
+    fn leave_refresh(&self, round: &mut Round<'_, K, V>, place: usize) -> bool {
+        let kept = self.local.as_ref().and_then(|local| local.get(&round.keys[place], Instant::now()));
+        let Some(kept) = kept.filter(|_| round.asked[place] == Asked::Refreshed) else { return false };
+        kept.give_refresh_back();
+        round.answers[place] = Some(Ok(kept.value.clone()));
+        true
     }
 
     /// Answers the keys that the shared cache has. Gives the mark that stands there now; `None` where it can't be asked.
@@ -277,7 +295,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         Some(mark)
     }
 
-    /// Reads from the store what no other tier had, fills those, and then looks whether others have filled what they read.
+    /// Reads from the store what no other tier had, fills those, and then waits for what others are reading.
     async fn ask_store(&self, round: &mut Round<'_, K, V>, waiting: Waiting) {
         let held = |place: &usize| waiting.held.binary_search_by_key(place, |key| key.place).is_ok();
         let now: Vec<usize> = round.open().into_iter().filter(|place| !held(place)).collect();
@@ -292,7 +310,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         self.read_store(round, &left, &Waiting::default()).await;
     }
 
-    /// Waits until those who hold the leases have filled the entries, for as long as a lease.
+    /// Waits until those who hold the leases have filled the entries, for as long as a lease. A lease that was given back, as of a key without
+    /// a row, or that ran out, is taken over, and what must not be filled any more is read at once: who waits, waits for a look-up and
+    /// not for the lease's time.
     async fn wait_for_others(
         &self,
         round: &mut Round<'_, K, V>,
@@ -304,20 +324,59 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let until = Instant::now() + options.lease;
         let mut wait = WAIT_FIRST;
         while Instant::now() < until {
-            let open: Vec<Leased> = held
-                .iter()
-                .filter(|key| round.answers[key.place].is_none() && self.may_wait(round, key))
-                .map(|key| Leased { place: key.place, name: key.name.clone() })
-                .collect();
-            if open.is_empty() {
-                return;
-            }
             tokio::time::sleep(wait).await;
             wait = (wait * 2).min(WAIT_MAX);
-            if self.read_shared(round, shared, options, &open).await.is_none() {
+            let open = held.iter().filter(|key| round.answers[key.place].is_none());
+            // Written meanwhile, a key must not come from another's look-up.
+            let (written, open): (Vec<Leased>, Vec<Leased>) =
+                open.cloned().partition(|key| self.was_written(round, key));
+            let mut reading: Vec<usize> = written.iter().map(|key| key.place).collect();
+            let Some(waiting) = self.take_over(round, shared, options, open, &mut reading).await else {
+                return;
+            };
+            reading.retain(|&place| round.answers[place].is_none());
+            reading.sort_unstable();
+            match reading.is_empty() {
+                true => self.release(&waiting),
+                false => self.read_store(round, &reading, &waiting).await,
+            }
+            if held.iter().all(|key| round.answers[key.place].is_some()) {
                 return;
             }
         }
+    }
+
+    /// Asks for the leases that others held, then for the entries: in this order, so that what was filled before a lease was free is found, and not
+    /// read again. Adds the keys to read from the store now, and gives the leases taken over; `None` where the shared cache can't be asked.
+    async fn take_over(
+        &self,
+        round: &mut Round<'_, K, V>,
+        shared: &Shared,
+        options: &Cache,
+        open: Vec<Leased>,
+        reading: &mut Vec<usize>,
+    ) -> Option<Waiting> {
+        let mut waiting = Waiting { token: shared.token(), ..Waiting::default() };
+        if open.is_empty() {
+            return Some(waiting);
+        }
+        let names: Vec<String> = open.iter().map(|key| key.name.clone()).collect();
+        let leases = shared.lease(&names, &waiting.token).await?;
+        let mark = self.read_shared(round, shared, options, &open).await;
+        for (key, lease) in open.into_iter().zip(leases) {
+            if lease != Lease::Held {
+                reading.push(key.place);
+            }
+            if lease == Lease::Granted {
+                waiting.granted.push(key);
+            }
+        }
+        let Some(mark) = mark else {
+            self.release(&waiting);
+            return None;
+        };
+        waiting.mark = mark;
+        Some(waiting)
     }
 
     async fn read_store(&self, round: &mut Round<'_, K, V>, places: &[usize], waiting: &Waiting) {
@@ -400,16 +459,25 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Looks keys up, again where that fails for a passing reason, within the time a look-up may take.
     async fn look_up(&self, keys: Requests<K>, rows: bool) -> Result<Vec<Result<Found<V>>>> {
+        let look_up = || {
+            count(&self.counts.store_calls, 1);
+            self.source.look_up(keys.clone(), rows)
+        };
+        let found = self.in_time(look_up).await?;
+        if found.len() != keys.len() {
+            let message = format!("{} answers to {} keys", found.len(), keys.len());
+            return Err(Error::new(ErrorKind::Handler, message));
+        }
+        Ok(found)
+    }
+
+    /// Makes a call, again where it fails for a passing reason, within the time a look-up may take.
+    async fn in_time<'a, T>(&'a self, call: impl Fn() -> BoxFuture<'a, Result<T>>) -> Result<T> {
         let mut attempts = self.retry.start();
         let tries = async {
             loop {
-                count(&self.counts.store_calls, 1);
-                match self.source.look_up(keys.clone(), rows).await {
-                    Ok(found) if found.len() == keys.len() => return Ok(found),
-                    Ok(found) => {
-                        let message = format!("{} answers to {} keys", found.len(), keys.len());
-                        return Err(Error::new(ErrorKind::Handler, message));
-                    }
+                match call().await {
+                    Ok(answer) => return Ok(answer),
                     Err(error) => attempts.next(error).await?,
                 }
             }

@@ -45,7 +45,7 @@ impl Written {
     }
 
     pub(crate) fn add_all(&mut self, now: Instant) {
-        self.all_until = Some(now + self.time);
+        self.all_until = self.all_until.max(Some(now + self.time));
     }
 
     pub(crate) fn contains<K: Hash>(&self, key: &K, now: Instant) -> bool {

@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::cast;
-use arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
 use arrow::row::{RowConverter, SortField};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
@@ -316,8 +316,11 @@ where
             return None;
         }
         // A time of more digits than the column has is found by those it has; a commit names it by those alone.
-        let batch = keys_as(self.table.name(), &held.fields, keys).ok()?;
-        let read = K::read(batch.columns()).ok()?;
+        let batch = keys_as(self.table.name(), &held.fields, keys);
+        let read = batch.and_then(|batch| K::read(batch.columns())).ok();
+        let read = read.filter(|read| read.len() == keys.len());
+        // What can't be told of them may be of any.
+        let Some(read) = read else { return Some(vec![false; keys.len()]) };
         Some(read.iter().zip(keys).map(|(read, key)| read == key).collect())
     }
 
@@ -327,8 +330,13 @@ where
         };
         let batch = keys_as(self.table.name(), &held.fields, keys)?;
         let options = FormatOptions::default();
-        let columns: Vec<ArrayFormatter<'_>> = batch
-            .columns()
+        // A zone by its name can't be shown without a list of zones; the moment is the same in all.
+        let shown = |column: &ArrayRef| match column.data_type() {
+            DataType::Timestamp(_, Some(_)) => cast(column, &DataType::Int64),
+            _ => Ok(Arc::clone(column)),
+        };
+        let shown: Vec<ArrayRef> = batch.columns().iter().map(shown).collect::<Result<_, _>>()?;
+        let columns: Vec<ArrayFormatter<'_>> = shown
             .iter()
             .map(|column| ArrayFormatter::try_new(column.as_ref(), &options))
             .collect::<Result<_, _>>()?;

@@ -9,7 +9,7 @@ use super::look_up::{Place, Wanted, look_up};
 use super::{Core, LookUpBy, Written};
 use crate::engine::writer::answers::Answers;
 use crate::engine::writer::keys::find_keys;
-use crate::engine::writer::plan::{Part, group, runs};
+use crate::engine::writer::plan::{Part, drawn, group, runs};
 use crate::store::{
     Alters, Change, ChangedRows, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction,
     ends_transaction, only_reads,
@@ -24,7 +24,7 @@ use crate::{Error, ErrorKind, FromRow, Key, Keys, Record, Result, Table, TableNa
 pub struct Tx {
     core: Arc<Core>,
     transaction: Box<dyn Transaction>,
-    changes: Vec<Change>,
+    changes: Changes,
     failure: Option<Error>,
     /// Tables as this transaction sees them, once it ran statements that may have changed them.
     own: Option<Descriptions>,
@@ -42,7 +42,7 @@ impl Tx {
         Ok(Tx {
             core: Arc::clone(core),
             transaction,
-            changes: Vec::new(),
+            changes: Changes::default(),
             failure: None,
             own: None,
             wrote: false,
@@ -107,7 +107,7 @@ impl Tx {
         let mut asked = Asked::Transaction(&mut *self.transaction);
         let target = descriptions.target(&mut asked, R::table(), operation).await?;
         let Some(part) = self.core.part(target, records)? else { return Ok(Written::default()) };
-        self.note(part.change());
+        self.changes.note(part.change(&*self.core.store, true));
         self.send(&part, records.len() as u32).await
     }
 
@@ -125,6 +125,7 @@ impl Tx {
                     answers.set(arrival, outcome);
                 }
                 if let Some(keys) = &applied.generated {
+                    drawn(&step, keys).into_iter().for_each(|drawn| self.changes.note(drawn));
                     for (row, &arrival) in planned.arrivals.iter().enumerate() {
                         answers.set_generated(arrival, keys, row, rows);
                     }
@@ -135,6 +136,9 @@ impl Tx {
                 let batch = part.batch.slice(run.start, run.rows);
                 let step = Step { target: part.target.clone(), batch, outcomes: true };
                 let applied = self.transaction.apply_rows(&step).await?;
+                if let Some(drawn) = applied.generated.as_ref().and_then(|keys| drawn(&step, keys)) {
+                    self.changes.note(drawn);
+                }
                 for (place, outcome) in applied.outcomes.into_iter().enumerate() {
                     let arrival = part.arrivals[run.start + place];
                     answers.set(arrival, outcome.map_err(|error| error.with_row(arrival.into()))?);
@@ -254,7 +258,7 @@ impl Tx {
     /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table.
     pub fn writes(&mut self, table: impl Into<TableName>) {
         self.declared = true;
-        self.note(Change { table: Some(table.into()), rows: ChangedRows::Any });
+        self.changes.note(Change { table: Some(table.into()), rows: ChangedRows::Any });
     }
 
     /// Commits.
@@ -282,18 +286,23 @@ impl Tx {
                 .into());
         }
         if self.wrote && !self.declared {
-            self.note(Change { table: None, rows: ChangedRows::Any });
+            self.changes.note(Change { table: None, rows: ChangedRows::Any });
         }
-        let fence = self.core.observers.raise(|| self.changes);
+        let changes = self.changes.into_told();
+        // One that only read is no commit that anybody has to know of.
+        let fence = (!changes.is_empty()).then(|| self.core.observers.raise(|| changes));
         let committed = self.transaction.commit().await;
         if self.alters_tables {
             self.core.descriptions.forget_all();
         }
-        fence.lower(match &committed {
+        let outcome = match &committed {
             Ok(()) => CommitOutcome::Committed,
             Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
             Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
-        });
+        };
+        if let Some(fence) = fence {
+            fence.lower(outcome);
+        }
         committed
     }
 
@@ -314,13 +323,49 @@ impl Tx {
         self.failure = result.as_ref().err().cloned();
         result
     }
+}
 
-    /// Remembers what observers of the commit will be told; there may be some by then.
+/// So many keys and changes are remembered of a transaction; beyond, whole tables are.
+const NOTED_MAX: usize = 1 << 16;
+
+/// What observers of a commit will be told; there may be some by then.
+#[derive(Default)]
+struct Changes {
+    /// Tables of which any row may have changed; `None` stands for all.
+    any: Vec<Option<TableName>>,
+    rows: Vec<Change>,
+    /// How many keys those name, and changes they are.
+    noted: usize,
+}
+
+impl Changes {
     fn note(&mut self, change: Change) {
-        if matches!(change.rows, ChangedRows::Any) {
-            self.changes.retain(|other| other.table != change.table);
+        if self.any.contains(&change.table) {
+            return;
         }
-        self.changes.push(change);
+        let keys = match &change.rows {
+            ChangedRows::Any => {
+                self.rows.retain(|other| other.table != change.table);
+                return self.any.push(change.table);
+            }
+            ChangedRows::Keys(keys) | ChangedRows::Drawn(keys) => keys.num_rows(),
+            ChangedRows::Added => 0,
+        };
+        self.noted += 1 + keys;
+        self.rows.push(change);
+        if self.noted > NOTED_MAX {
+            self.noted = 0;
+            for Change { table, .. } in std::mem::take(&mut self.rows) {
+                if !self.any.contains(&table) {
+                    self.any.push(table);
+                }
+            }
+        }
+    }
+
+    fn into_told(self) -> Vec<Change> {
+        let any = self.any.into_iter().map(|table| Change { table, rows: ChangedRows::Any });
+        self.rows.into_iter().chain(any).collect()
     }
 }
 

@@ -376,6 +376,8 @@ pub struct Capabilities {
     pub commit_can_be_unknown: bool,
     /// Whether keys can be drawn by the database and given back.
     pub generated_keys: bool,
+    /// Whether it may draw the key of a row that was removed lately.
+    pub reuses_keys: bool,
     /// Whether foreign keys are enforced.
     pub foreign_keys: bool,
     /// Whether [`Store::query`] and [`Transaction::over`] run SQL.

@@ -1,9 +1,11 @@
 //! Who wants to know of commits: caches, which must forget what a commit changed.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockWriteGuard, Weak};
 
 use arrow::array::RecordBatch;
+use tokio::time::Instant;
 
 use crate::TableName;
 
@@ -23,6 +25,9 @@ pub enum ChangedRows {
     Keys(RecordBatch),
     /// Rows are added, under keys that only the database knows. Those that are there stay as they are.
     Added,
+    /// Those with these keys, which the database drew for rows that were added: it may draw the key of a row that was removed. They
+    /// may be told of on their own, after the others of the same transaction, since they are known only once it was sent.
+    Drawn(RecordBatch),
     /// Any.
     Any,
 }
@@ -42,7 +47,8 @@ pub enum CommitOutcome {
 /// end is known, before any receipt is answered.
 ///
 /// Calls come from many tasks at once and must not block. For each `before_commit` there is exactly one `after_commit`,
-/// also where the task that commits is dropped (then the outcome is `Unknown`). An observer isn't told of transactions whose COMMIT was
+/// also where the task that commits is dropped (then the outcome is `Unknown`). One transaction may be told of twice, each time with a part of
+/// its changes. An observer isn't told of transactions whose COMMIT was
 /// sent before it was added.
 pub trait CommitObserver: Send + Sync + 'static {
     /// A transaction with these changes is about to commit: nothing read from now on may be kept as current.
@@ -63,7 +69,11 @@ struct Registry {
     under_way: Arc<()>,
     /// Held by those that began before, one for each time that an observer was added.
     earlier: Vec<Weak<()>>,
+    last: LastCommit,
 }
+
+/// When a commit last ended that may have changed something.
+type LastCommit = Arc<Mutex<Option<Instant>>>;
 
 enum Observer {
     Kept(Arc<dyn CommitObserver>),
@@ -80,14 +90,25 @@ impl Observer {
     }
 }
 
-/// The commits that were under way when an observer was added, of which it isn't told.
+/// The commits before an observer was added, of which it isn't told.
 #[derive(Debug)]
-pub(crate) struct Earlier(Vec<Weak<()>>);
+pub(crate) struct Earlier {
+    under_way: Vec<Weak<()>>,
+    last: LastCommit,
+}
 
 impl Earlier {
     /// Whether all of them have ended.
     pub(crate) fn ended(&self) -> bool {
-        self.0.iter().all(|commits| commits.strong_count() == 0)
+        let ended = self.under_way.iter().all(|commits| commits.strong_count() == 0);
+        // What they did before they let go, as saying when they ended, is seen from here on.
+        fence(Ordering::Acquire);
+        ended
+    }
+
+    /// When the last commit ended that may have changed something, those that the observer was told of among them.
+    pub(crate) fn last(&self) -> Option<Instant> {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -107,20 +128,20 @@ impl Observers {
         // Those that nobody else holds have no commit under way.
         drop(before);
         registry.earlier.retain(|commits| commits.strong_count() > 0);
-        Earlier(registry.earlier.clone())
+        Earlier { under_way: registry.earlier.clone(), last: Arc::clone(&registry.last) }
     }
 
     /// Raises the fence. The guard tells the observers how the commit ended. Changes are gathered only where somebody listens.
     pub(crate) fn raise(&self, changes: impl FnOnce() -> Vec<Change>) -> Fence {
         let registry = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let observers: Vec<_> = registry.observers.iter().filter_map(Observer::get).collect();
-        let under_way = Arc::clone(&registry.under_way);
+        let (under_way, last) = (Arc::clone(&registry.under_way), Arc::clone(&registry.last));
         drop(registry);
         let changes = if observers.is_empty() { Vec::new() } else { changes() };
         for observer in &observers {
             observer.before_commit(&changes);
         }
-        Fence { observers, changes, outcome: CommitOutcome::Unknown, _under_way: under_way }
+        Fence { observers, changes, outcome: CommitOutcome::Unknown, last, under_way }
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Registry> {
@@ -140,17 +161,34 @@ pub(crate) struct Fence {
     observers: Vec<Arc<dyn CommitObserver>>,
     changes: Vec<Change>,
     outcome: CommitOutcome,
-    _under_way: Arc<()>,
+    last: LastCommit,
+    /// Let go after the drop below: who sees that no commit is under way any more sees when the last one ended.
+    under_way: Arc<()>,
 }
 
 impl Fence {
     pub(crate) fn lower(mut self, outcome: CommitOutcome) {
         self.outcome = outcome;
     }
+
+    /// Raises another fence before the same observers, for what is known of the commit only once it was sent: to be lowered before anybody
+    /// is told, as this one.
+    pub(crate) fn also(&self, changes: impl FnOnce() -> Vec<Change>) -> Fence {
+        let changes = if self.observers.is_empty() { Vec::new() } else { changes() };
+        let observers = if changes.is_empty() { Vec::new() } else { self.observers.clone() };
+        for observer in &observers {
+            observer.before_commit(&changes);
+        }
+        let (last, under_way) = (Arc::clone(&self.last), Arc::clone(&self.under_way));
+        Fence { observers, changes, outcome: CommitOutcome::Unknown, last, under_way }
+    }
 }
 
 impl Drop for Fence {
     fn drop(&mut self) {
+        if self.outcome != CommitOutcome::RolledBack {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        }
         for observer in &self.observers {
             observer.after_commit(&self.changes, self.outcome);
         }

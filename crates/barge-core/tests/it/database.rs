@@ -162,6 +162,7 @@ impl CommitObserver for Log {
                 let table = change.table.as_ref().map_or("any table".to_owned(), |table| table.to_string());
                 match &change.rows {
                     ChangedRows::Keys(keys) => format!("{table} {}", keys.num_rows()),
+                    ChangedRows::Drawn(keys) => format!("{table} drawn {}", keys.num_rows()),
                     ChangedRows::Added => format!("{table} +"),
                     ChangedRows::Any => format!("{table} *"),
                 }
@@ -193,4 +194,68 @@ async fn observers_hear_of_every_commit_before_and_after() {
     tx.commit().await.unwrap();
     assert_eq!(*log.0.lock().unwrap(), ["before tasks 2, elsewhere *", "Committed"]);
     let _ = writer.close().await.unwrap();
+}
+
+/// The database may draw the key of a row that was removed: whoever keeps rows has to know.
+#[tokio::test]
+async fn observers_hear_of_the_keys_that_were_drawn() {
+    #[derive(Record)]
+    #[record(table = "notes")]
+    struct Note {
+        #[record(key, generated)]
+        id: Option<i64>,
+    }
+    let (_, db) = database().await;
+    db.create_table::<Note>().await.unwrap();
+    let log = Arc::new(Log::default());
+    db.observe(log.clone());
+    let writer = db.writer().start();
+    writer.insert(&Note { id: None }).await.unwrap().await.unwrap();
+    let told = ["before notes +", "before notes drawn 1", "Committed", "Committed"];
+    assert_eq!(*log.0.lock().unwrap(), told, "before the receipt is answered");
+    log.0.lock().unwrap().clear();
+    let mut tx = db.begin().await.unwrap();
+    tx.insert_all(&[Note { id: None }, Note { id: None }]).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["before notes +, notes drawn 2", "Committed"]);
+    let _ = writer.close().await.unwrap();
+}
+
+/// It may have happened only after its own fence was lowered.
+#[tokio::test(start_paused = true)]
+async fn observers_hear_again_of_a_commit_that_turns_out_to_have_happened() {
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Account::table()).unique(&["email"])).unwrap();
+    let cut = Fault { point: Point::Commit, nth: 1, effect: Effect::CutAfter };
+    let db = Database::new(FaultStore::new(Arc::new(store), FaultPlan::new([cut])));
+    let log = Arc::new(Log::default());
+    db.observe(log.clone());
+    let writer = db.writer().linger(Duration::from_secs(60)).start();
+    let mut receipts = Vec::new();
+    // A key twice beside a unique column: these go in their order at once, and not grouped first.
+    for (id, email) in [(1, "a"), (2, "b"), (1, "c")] {
+        let account = Account { id, email: Some(email.to_owned()) };
+        receipts.push(writer.upsert(&account).await.unwrap());
+    }
+    writer.flush().await.unwrap();
+    for receipt in receipts {
+        receipt.await.unwrap();
+    }
+    let told = ["before accounts 3", "Unknown", "before accounts 3", "Committed"];
+    assert_eq!(*log.0.lock().unwrap(), told);
+    let _ = writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_transaction_of_very_many_rows_is_told_as_whole_tables() {
+    let (_, db) = database().await;
+    let log = Arc::new(Log::default());
+    db.observe(log.clone());
+    let mut tx = db.begin().await.unwrap();
+    for part in 0..7 {
+        let tasks: Vec<Task> = (0..10_000).map(|id| task(part * 10_000 + id, "a")).collect();
+        tx.insert_all(&tasks).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(*log.0.lock().unwrap(), ["before tasks *", "Committed"]);
 }

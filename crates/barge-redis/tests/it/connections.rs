@@ -1,5 +1,7 @@
 //! Servers that are away, come back, or say nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use barge_core::ErrorKind;
@@ -7,6 +9,7 @@ use barge_core::cache::{Lease, SharedTier};
 use barge_redis::RedisTier;
 use barge_testkit::servers::{self, Reply};
 use futures::future::join_all;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::support::{LONG, get, key, lease, put, until_ok};
 
@@ -195,4 +198,37 @@ async fn a_closed_cache_leaves_no_connection() {
     until_ok(async || if clients() == 1 { Ok(()) } else { Err(std::io::Error::other("still open").into()) })
         .await;
     assert_eq!(get(&tier, "a").await.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+/// A look-up gives a shared cache less time than a connection may take, as to a server far away.
+#[tokio::test]
+async fn a_connection_is_made_though_each_call_gives_up_before() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    tokio::spawn({
+        let accepted = Arc::clone(&accepted);
+        async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                accepted.fetch_add(1, Ordering::Relaxed);
+                // The first answer, to the log-in, takes longer than any call waits.
+                tokio::spawn(async move {
+                    let mut commands = [0; 1_024];
+                    let mut wait = Duration::from_millis(300);
+                    while stream.read(&mut commands).await.is_ok_and(|read| read > 0) {
+                        tokio::time::sleep(std::mem::take(&mut wait)).await;
+                        stream.write_all(b"+OK\r\n").await.unwrap();
+                    }
+                });
+            }
+        }
+    });
+    let tier = RedisTier::open(&format!("redis://:secret@{address}")).unwrap();
+    let short = Duration::from_millis(100);
+    until_ok(async || match tokio::time::timeout(short, tier.ping()).await {
+        Ok(answer) => answer,
+        Err(_) => Err(barge_core::Error::new(ErrorKind::Timeout, "given up")),
+    })
+    .await;
+    assert_eq!(accepted.load(Ordering::Relaxed), 1, "all waited for one attempt");
 }

@@ -169,6 +169,7 @@ impl Store for MemoryStore {
         Capabilities {
             commit_can_be_unknown: self.0.options.commit_can_be_unknown,
             generated_keys: true,
+            reuses_keys: false,
             foreign_keys: true,
             sql: false,
         }

@@ -52,7 +52,8 @@ impl<S> LoaderBuilder<S> {
         LoaderBuilder { source, settings: Settings::default() }
     }
 
-    /// The most keys in one look-up. Defaults to 10,000.
+    /// How many keys fill a look-up. Keys that come together, as by [`Loader::load_many`], may join one that is nearly full: a look-up has less
+    /// than twice as many. Defaults to 10,000.
     pub fn max_keys(mut self, keys: usize) -> Self {
         self.settings.limits.max_rows = keys;
         self
@@ -159,6 +160,7 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
                 return Err(Error::new(ErrorKind::Unsupported, message));
             }
             Some(options) => {
+                options.validate()?;
                 let local = Arc::new(Local::new(options.clone(), false));
                 local.hears_all();
                 Some(Cached { local, shared: None, told: None, options })

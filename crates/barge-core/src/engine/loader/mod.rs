@@ -209,7 +209,8 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         }
     }
 
-    /// Forgets what is kept of a key, also in the shared cache: for writes that Barge doesn't hear of.
+    /// Forgets what is kept of a key, also in the shared cache: for writes that Barge doesn't hear of. Only of the key as it is spelled here: where the
+    /// database takes keys as equal that differ, as under NOCASE, [`clear_all`](Self::clear_all) forgets them all.
     pub fn clear(&self, key: &K) {
         self.shared.tiers.forget(key);
     }
@@ -270,7 +271,7 @@ impl<K: LoaderKey, V: LoaderValue> Flusher<Open<K, V>> for Lane<K, V> {
         let calls = get(&self.tiers.counts.store_calls) - calls;
         let committed = answers.len() as u64 - rejected;
         sealed.answer(answers);
-        self.tiers.counts.tell();
+        self.tiers.counts.tell(self.tiers.local.as_ref().map_or(0, |local| local.evictions()));
         Flushed { committed, rejected, statements: calls, round_trips: calls, awaited, ..Flushed::default() }
     }
 }

@@ -10,8 +10,10 @@ use crate::Result;
 /// A memory for one request, as of a web server: what was loaded through it is not loaded again, whatever its loader keeps.
 /// Made by [`Loader::scope`]; cheap to clone and share within the request.
 ///
-/// What this process writes meanwhile is loaded again: no load through a scope gives an older row than one through its loader,
-/// where the loader has a cache. Without one it isn't told of writes, and [`clear`](Scope::clear) is the caller's.
+/// What this process writes meanwhile through the loader's [`Database`](crate::Database) is loaded again, whether the loader has a cache or not:
+/// no load through a scope gives an older row than one through its loader. Nothing is remembered before the loader's first look-up, nor while a commit
+/// is under way that began before it: of those the loader isn't told. A loader over a handler of the application's own isn't told of any write, and
+/// [`clear`](Scope::clear) is the caller's.
 pub struct Scope<K: LoaderKey, V: LoaderValue> {
     loader: Loader<K, V>,
     memory: Arc<Mutex<HashMap<K, Remembered<V>>>>,
@@ -44,7 +46,9 @@ impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
             return Ok(value);
         }
         let value = self.loader.load(key.clone()).await?;
-        self.lock().insert(key, Remembered { value: value.clone(), version });
+        if let Some(version) = version {
+            self.lock().insert(key, Remembered { value: value.clone(), version });
+        }
         Ok(value)
     }
 
@@ -61,16 +65,19 @@ impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
         let loaded = self.loader.load_many(asking.iter().map(|&place| keys[place].clone())).await?;
         let mut memory = self.lock();
         for (place, value) in asking.into_iter().zip(loaded) {
-            memory.insert(keys[place].clone(), Remembered { value: value.clone(), version });
+            if let Some(version) = version {
+                memory.insert(keys[place].clone(), Remembered { value: value.clone(), version });
+            }
             values[place] = Some(value);
         }
         Ok(values.into_iter().map(Option::flatten).collect())
     }
 
-    /// Remembers a value that is at hand.
+    /// Remembers a value that is at hand, once the loader has looked something up.
     pub fn prime(&self, key: K, value: V) {
-        let version = self.version();
-        self.lock().insert(key, Remembered { value: Some(value), version });
+        if let Some(version) = self.version() {
+            self.lock().insert(key, Remembered { value: Some(value), version });
+        }
     }
 
     /// Forgets a key.
@@ -83,11 +90,13 @@ impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
         &self.loader
     }
 
-    fn version(&self) -> u64 {
-        self.loader.shared.tiers.local.as_ref().map_or(0, |local| local.version())
+    /// `None` where nothing may be remembered.
+    fn version(&self) -> Option<u64> {
+        self.loader.shared.tiers.local.as_ref().map_or(Some(0), |local| local.version())
     }
 
-    fn remembered(&self, key: &K, version: u64) -> Option<Option<V>> {
+    fn remembered(&self, key: &K, version: Option<u64>) -> Option<Option<V>> {
+        let version = version?;
         let memory = self.lock();
         let remembered = memory.get(key).filter(|remembered| remembered.version == version)?;
         Some(remembered.value.clone())

@@ -12,8 +12,12 @@ pub struct LoaderStatistics {
     pub requests: u64,
     /// Of those, answered from this process's memory.
     pub memory_hits: u64,
+    /// Keys that this process's memory, where it keeps any, didn't have when their batch was answered.
+    pub memory_misses: u64,
     /// Keys that the shared cache had.
     pub shared_hits: u64,
+    /// Keys that the shared cache was asked for and didn't have.
+    pub shared_misses: u64,
     /// Keys that were looked up in the store.
     pub store_keys: u64,
     /// Look-ups in the store, retries among them.
@@ -78,7 +82,9 @@ impl LoaderStatistics {
         LoaderStatistics {
             requests,
             memory_hits: hits + get(&counts.memory_hits),
+            memory_misses: get(&counts.memory_misses),
             shared_hits: get(&counts.shared_hits),
+            shared_misses: get(&counts.shared_misses),
             store_keys: get(&counts.store_keys),
             look_ups: get(&counts.store_calls),
             absent: get(&counts.absent),

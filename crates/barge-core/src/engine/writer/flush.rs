@@ -6,16 +6,16 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
 use super::answers::Answers;
 use super::keys::find_keys;
-use super::plan::{Part, PlannedStep, group};
+use super::plan::{Part, PlannedStep, drawn, group};
 use super::replay::replay;
 use crate::database::Core;
 use crate::engine::{Flushed, Retry};
-use crate::store::{Applied, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token};
+use crate::store::{Applied, Change, CommitError, CommitOutcome, Fence, Outcome, Step, Target, Token};
 use crate::{Error, ErrorKind, Result};
 
 /// What a flush is to do beside sending its rows.
@@ -36,7 +36,7 @@ pub(super) enum Failed {
     /// Nothing was written.
     RolledBack(Error),
     /// Everything or nothing was written.
-    Unknown(Error, Work),
+    Unknown(Error, Box<Work>),
     /// An earlier attempt, whose end was unknown, had committed.
     CommittedBefore,
 }
@@ -54,6 +54,8 @@ pub(super) struct Work {
     pub(super) statements: u64,
     /// Calls of the store.
     pub(super) round_trips: u64,
+    /// The keys that the database drew, as observers are told of them.
+    drawn: Vec<Change>,
 }
 
 /// Sends the parts' rows, retrying what can be retried. `rejected` are rows that were refused before.
@@ -65,12 +67,17 @@ pub(crate) async fn flush(
 ) -> (Answers, Flushed) {
     let mut attempts = options.retry.start_flush();
     // The first commit that was cut off, and what stands if one of them happened.
-    let mut uncertain: Option<(Error, Work)> = None;
+    let mut uncertain: Option<(Error, Box<Work>)> = None;
     let (work, failure, poison) = loop {
         let error = match attempt(core, parts, &rejected, options).await {
             Ok(work) => break (Some(work), None, None),
             Err(Failed::CommittedBefore) => match uncertain.take() {
-                Some((_, work)) => break (Some(work), None, None),
+                Some((_, work)) => {
+                    // It may have been written only lately, after the fence of its own attempt was lowered: what was read in between
+                    // must not be kept.
+                    work.lower(raise(core, parts, options), CommitOutcome::Committed);
+                    break (Some(*work), None, None);
+                }
                 None => {
                     let message = "the flush was claimed before by another writer";
                     let error = Error::new(ErrorKind::Poisoned, message);
@@ -182,12 +189,12 @@ async fn grouped(
     let outcomes = |planned: &PlannedStep| options.outcomes || !planned.counts_tell();
     let sent: Vec<Step> =
         steps.iter().map(|planned| Step { outcomes: outcomes(planned), ..planned.step.clone() }).collect();
-    let fence = raise(core, parts);
+    let fence = raise(core, parts, options);
     work.round_trips += 1;
     match core.store.transact(options.token, &sent).await {
         Ok(Some(applied)) => {
-            fence.lower(CommitOutcome::Committed);
             work.take_grouped(&steps, &applied, options);
+            work.lower(fence, CommitOutcome::Committed);
             if work.answers.untold.is_some() {
                 // Described anew, the tables tell of what keeps rows out.
                 parts.iter().for_each(|part| core.forget(part.target.table()));
@@ -199,9 +206,9 @@ async fn grouped(
             Err(Failed::CommittedBefore)
         }
         Err(CommitError::Unknown { error, applied }) => {
-            fence.lower(CommitOutcome::Unknown);
             work.take_grouped(&steps, &applied, options);
-            Err(Failed::Unknown(error, work))
+            work.lower(fence, CommitOutcome::Unknown);
+            Err(Failed::Unknown(error, Box::new(work)))
         }
         Err(CommitError::RolledBack(error)) => {
             fence.lower(CommitOutcome::RolledBack);
@@ -228,15 +235,26 @@ pub(crate) fn is_whole(error: &Error) -> bool {
 }
 
 /// Tells the observers, if there are any.
-pub(crate) fn raise(core: &Core, parts: &[Part]) -> Fence {
-    core.observers.raise(|| parts.iter().map(Part::change).collect())
+pub(super) fn raise(core: &Core, parts: &[Part], options: &FlushOptions<'_>) -> Fence {
+    core.observers.raise(|| parts.iter().map(|part| part.change(&*core.store, options.outcomes)).collect())
 }
 
 impl Work {
     pub(super) fn new(rejected: &[(u32, Error)], options: &FlushOptions<'_>) -> Self {
         let mut answers = Answers::new(options.rows, options.outcomes);
         answers.rejected = rejected.to_vec();
-        Work { answers, without_effect: 0, statements: 0, round_trips: 0 }
+        Work { answers, without_effect: 0, statements: 0, round_trips: 0, drawn: Vec::new() }
+    }
+
+    /// Lowers the fence of the commit that ended so, and tells of the keys that were drawn.
+    pub(super) fn lower(&self, fence: Fence, outcome: CommitOutcome) {
+        fence.also(|| self.drawn.clone()).lower(outcome);
+        fence.lower(outcome);
+    }
+
+    /// Remembers which keys a step drew.
+    pub(super) fn note_drawn(&mut self, step: &Step, keys: Option<&Int64Array>) {
+        self.drawn.extend(keys.and_then(|keys| drawn(step, keys)));
     }
 
     pub(super) fn set(&mut self, arrival: u32, outcome: Outcome) {
@@ -246,7 +264,7 @@ impl Work {
 
     fn take_grouped(&mut self, steps: &[PlannedStep], applied: &[Applied], options: &FlushOptions<'_>) {
         for (planned, applied) in steps.iter().zip(applied) {
-            self.take(&planned.arrivals, applied, options);
+            self.take(&planned.step, &planned.arrivals, applied, options);
             if options.outcomes && applied.outcomes.is_none() {
                 self.answers.untold = Some(untold(&planned.step, applied));
             }
@@ -260,8 +278,15 @@ impl Work {
     }
 
     /// The outcomes of a step that went through.
-    pub(super) fn take(&mut self, arrivals: &[u32], applied: &Applied, options: &FlushOptions<'_>) {
+    pub(super) fn take(
+        &mut self,
+        step: &Step,
+        arrivals: &[u32],
+        applied: &Applied,
+        options: &FlushOptions<'_>,
+    ) {
         self.statements += u64::from(applied.statements);
+        self.note_drawn(step, applied.generated.as_ref());
         match &applied.outcomes {
             Some(outcomes) => {
                 for (&arrival, &outcome) in arrivals.iter().zip(outcomes) {

@@ -17,12 +17,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 
 use super::keys::TableKeys;
 use crate::record::Role;
-use crate::store::{Action, Change, ChangedRows, ForeignKey, Operation, Outcome, Step, TableKind, Target};
+use crate::store::{
+    Action, Change, ChangedRows, ForeignKey, Operation, Outcome, Step, Store, TableKind, Target,
+};
 use crate::{Result, TableName};
 
 /// Rows of one target, in arrival order.
@@ -34,18 +36,36 @@ pub(crate) struct Part {
 }
 
 impl Part {
-    /// What observers of a commit are told of it.
-    pub(crate) fn change(&self) -> Change {
+    /// What observers of a commit are told of it. `outcomes` says whether they will be told the keys that are drawn; where not, a store that may draw
+    /// the key of a row that was removed may have changed what is under any.
+    pub(crate) fn change(&self, store: &dyn Store, outcomes: bool) -> Change {
         let Target { operation, key, .. } = &*self.target;
         let keys = self.batch.project(key).ok().filter(|keys| keys.num_columns() > 0);
         let drawn = |keys: &RecordBatch| keys.columns().iter().any(|column| column.null_count() > 0);
         let rows = match keys {
             Some(keys) if !drawn(&keys) => ChangedRows::Keys(keys),
-            _ if *operation == Operation::Insert => ChangedRows::Added,
+            _ if *operation == Operation::Insert
+                && (!store.capabilities().reuses_keys || (outcomes && self.target.generated().is_some())) =>
+            {
+                ChangedRows::Added
+            }
             _ => ChangedRows::Any,
         };
         Change { table: Some(self.target.table().clone()), rows }
     }
+}
+
+/// What observers of a commit are told of the keys that a step drew; `None` where it drew none, or the change names all it may concern.
+pub(crate) fn drawn(step: &Step, keys: &Int64Array) -> Option<Change> {
+    let target = &step.target;
+    let place = target.generated().filter(|_| target.operation == Operation::Insert)?;
+    if step.batch.column(place).null_count() == 0 {
+        return None;
+    }
+    let keys: Int64Array = keys.iter().flatten().map(Some).collect();
+    let name = target.columns[place].name().to_owned();
+    let keys = RecordBatch::try_from_iter([(name, Arc::new(keys) as ArrayRef)]).ok()?;
+    Some(Change { table: Some(target.table().clone()), rows: ChangedRows::Drawn(keys) })
 }
 
 /// A step of the grouped plan, and whose outcomes it gives.

@@ -159,10 +159,10 @@ impl Replay<'_> {
             self.transaction.rollback().await?;
             return Ok(self.work.roll_back_all(self.parts, self.options));
         }
-        let fence = raise(self.core, self.parts);
+        let fence = raise(self.core, self.parts, self.options);
         match self.transaction.commit().await {
             Ok(()) => {
-                fence.lower(CommitOutcome::Committed);
+                self.work.lower(fence, CommitOutcome::Committed);
                 Ok(self.work)
             }
             Err(CommitError::RolledBack(error)) => {
@@ -174,8 +174,8 @@ impl Replay<'_> {
                 }
             }
             Err(CommitError::Unknown { error, .. }) => {
-                fence.lower(CommitOutcome::Unknown);
-                Err(Stopped::Failed(Failed::Unknown(error, self.work)))
+                self.work.lower(fence, CommitOutcome::Unknown);
+                Err(Stopped::Failed(Failed::Unknown(error, Box::new(self.work))))
             }
         }
     }
@@ -213,7 +213,7 @@ impl Replay<'_> {
         self.work.round_trips += 1;
         match self.transaction.apply(step).await {
             Ok(applied) => {
-                self.work.take(&self.arrivals(part, rows), &applied, self.options);
+                self.work.take(step, &self.arrivals(part, rows), &applied, self.options);
                 Ok(true)
             }
             Err(error) if error.is_row() && self.transaction.is_open() => Ok(false),
@@ -271,6 +271,7 @@ impl Replay<'_> {
             Err(error) => return self.refuse(part, rows, error).map(|()| Vec::new()),
         };
         self.work.statements += u64::from(applied.statements);
+        self.work.note_drawn(step, applied.generated.as_ref());
         let mut failed = Vec::new();
         for (place, (&row, outcome)) in rows.iter().zip(applied.outcomes).enumerate() {
             let arrival = self.parts[part].arrivals[row as usize];

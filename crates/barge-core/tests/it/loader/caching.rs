@@ -150,3 +150,31 @@ async fn primed_and_cleared() {
     loader.clear_all();
     assert_eq!(load(3).await.as_deref(), Some("task 3"));
 }
+
+#[tokio::test]
+async fn times_that_no_clock_can_tell_are_refused() {
+    let db = filled(1).await;
+    let most = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    let caches = |time| {
+        [
+            Cache::new(time),
+            Cache::new(TTL).absent(time),
+            Cache::new(TTL).stale_while_unavailable(time),
+            Cache::new(TTL).lease(time),
+            Cache::new(TTL).clock_skew(time),
+        ]
+    };
+    for cache in caches(Duration::MAX).into_iter().chain(caches(most + Duration::from_secs(1))) {
+        let refused = db.loader::<Task>().cache(cache.clone()).try_start::<i64>().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidConfig, "{refused}");
+        assert!(refused.to_string().contains("ten years"), "{refused}");
+        let handler = |keys: Requests<i64>| async move { Ok(keys.iter().map(|_| Ok(Some(1))).collect()) };
+        let refused = Loader::builder(handler).cache(cache).try_start().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidConfig, "{refused}");
+    }
+    for cache in caches(most) {
+        let loader = loader(&db, cache);
+        assert!(loader.load(0).await.unwrap().is_some() && loader.load(1).await.unwrap().is_none());
+        assert!(loader.load(0).await.unwrap().is_some());
+    }
+}

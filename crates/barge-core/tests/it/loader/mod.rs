@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use barge_core::{Cache, Error, ErrorKind, Loader, LookUpBy, Requests, WarmOptions, WhenFull};
+use barge_testkit::{Effect, Fault, FaultPlan, FaultStore, Point};
 
 use super::*;
 
@@ -211,10 +212,12 @@ async fn a_scope_remembers_until_something_is_written() {
     let loader = db.loader::<Task>().start();
     let scope = loader.scope();
     let load = async |key: i64| name(scope.load(key).await.unwrap());
+    // The first look-up begins before the loader is told of writes, and isn't remembered.
+    assert_eq!(load(3).await.as_deref(), Some("task 3"));
     assert_eq!(load(1).await.as_deref(), Some("task 1"));
     assert_eq!((load(1).await.as_deref(), load(11).await), (Some("task 1"), None));
     assert_eq!(scope.load_many([1_i64, 2, 11]).await.unwrap().iter().flatten().count(), 2);
-    assert_eq!(loader.statistics().store_keys, 3);
+    assert_eq!(loader.statistics().store_keys, 4);
     db.upsert_all(&[task(1, "changed"), task(11, "new")]).await.unwrap();
     assert_eq!((load(1).await.as_deref(), load(11).await.as_deref()), (Some("changed"), Some("new")));
     scope.prime(5, Arc::new(task(5, "primed")));
@@ -287,4 +290,40 @@ async fn keys_in_demand_are_warm_from_the_start() {
     assert_eq!((next.statistics().warmed, name(next.load(1_i64).await.unwrap()).is_some()), (0, true));
     let error = db.loader::<Task>().remember(&file).try_start::<i64>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
+}
+
+/// A commit that began before its loader began to listen is told to nobody.
+#[tokio::test(start_paused = true)]
+async fn a_scope_remembers_nothing_while_there_are_commits_that_its_loader_is_not_told_of() {
+    let (_, db) = slow_database(Duration::from_secs(1)).await;
+    db.insert_all(&[task(1, "old")]).await.unwrap();
+    let writing = tokio::spawn({
+        let db = db.clone();
+        async move { db.upsert_all(&[task(1, "new")]).await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let scope = db.loader::<Task>().start::<i64>().scope();
+    for _ in 0..2 {
+        assert_eq!(name(scope.load(1).await.unwrap()).as_deref(), Some("old"), "not committed yet");
+    }
+    writing.await.unwrap();
+    assert_eq!(name(scope.load(1).await.unwrap()).as_deref(), Some("new"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_look_up_is_tried_again_and_ends_in_time() {
+    let first = |effect| FaultPlan::new([Fault { point: Point::Describe, nth: 1, effect }]);
+    let over = async |plan| {
+        let inner = filled(3).await;
+        let db = Database::new(FaultStore::new(Arc::clone(inner.store()), plan));
+        db.loader::<Task>().timeout(Duration::from_secs(1)).start::<i64>()
+    };
+    let loader = over(first(Effect::Fail(ErrorKind::Busy))).await;
+    assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("task 1"));
+
+    let loader = over(first(Effect::Delay(Duration::from_secs(3_600)))).await;
+    let started = tokio::time::Instant::now();
+    assert_eq!(loader.load(1).await.unwrap_err().kind(), ErrorKind::Timeout);
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("task 1"));
 }

@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use barge_core::cache::SharedTier;
 use barge_testkit::{MemoryTier, TierFaults};
+use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::{Instant, sleep};
@@ -46,6 +47,7 @@ async fn what_one_process_read_another_finds() {
     }
     let statistics = there.statistics();
     assert_eq!((statistics.shared_hits, statistics.store_keys), (100, 50), "{statistics:?}");
+    assert_eq!((statistics.shared_misses, statistics.memory_misses), (50, 0), "memory keeps nothing here");
     sleep(TTL).await;
     there.load_many(0..100).await.unwrap();
     assert_eq!(there.statistics().store_keys, 150, "expired");
@@ -77,7 +79,7 @@ async fn however_many_processes_ask_a_key_is_looked_up_once() {
 async fn whoever_took_a_lease_and_ended_is_waited_for_no_longer_than_it_lasts() {
     clock();
     let (db, tier) = (filled(10).await, MemoryTier::new());
-    let loader = tasks_of(&db, shared(&tier, TTL).lease(Duration::from_millis(300)));
+    let loader = tasks_of(&elsewhere(&db), shared(&tier, TTL).lease(Duration::from_millis(300)));
     loader.load(1).await.unwrap();
     sleep(Duration::from_millis(5)).await;
     // Another took the lease of a key whose name is like this one's, and is gone.
@@ -91,6 +93,93 @@ async fn whoever_took_a_lease_and_ended_is_waited_for_no_longer_than_it_lasts() 
     assert_eq!(name(loader.load(2).await.unwrap()).as_deref(), Some("task 2"));
     let took = started.elapsed();
     assert!((0.3..0.6).contains(&took.as_secs_f64()), "{took:?} after {calls:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loader_that_starts_after_a_write_gives_no_older_row() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let there = tasks_of(&elsewhere(&db), shared(&tier, TTL));
+    there.load_many([1, 2]).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    // Nobody here listens yet, so the shared cache goes on having the older row.
+    db.upsert_all(&[task(1, "written")]).await.unwrap();
+    let here = tasks_of(&db, shared(&tier, TTL));
+    assert_eq!(name(here.load(1).await.unwrap()).as_deref(), Some("written"));
+    assert_eq!(here.statistics().bypasses, 1, "{:?}", here.statistics());
+    sleep(TTL + Duration::from_secs(6)).await;
+    there.load(2).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    here.load(2).await.unwrap();
+    let statistics = here.statistics();
+    assert_eq!((statistics.bypasses, statistics.shared_hits), (1, 1), "long after: {statistics:?}");
+}
+
+/// Keys without rows are never filled: their leases are given back.
+#[tokio::test(start_paused = true)]
+async fn a_lease_that_is_given_back_or_barred_is_not_waited_for() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let lease = Duration::from_secs(60);
+    let loaders: Vec<_> =
+        (0..4).map(|_| tasks_of(&elsewhere(&db), shared(&tier, TTL).lease(lease))).collect();
+    let started = Instant::now();
+    let loading: Vec<_> = loaders
+        .iter()
+        .map(|loader| {
+            let loader = loader.clone();
+            tokio::spawn(async move { loader.load(777).await.unwrap() })
+        })
+        .collect();
+    for loading in loading {
+        assert!(loading.await.unwrap().is_none());
+    }
+    assert!(started.elapsed() < Duration::from_secs(1), "given back: {:?}", started.elapsed());
+
+    loaders[0].load(1).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    let names = tier.keys();
+    let name_of_one = names.iter().find(|name| name.ends_with(":1")).unwrap();
+    let name_of_two = format!("{}2", &name_of_one[..name_of_one.len() - 1]);
+    let other = tier.another();
+    other.lease(std::slice::from_ref(&name_of_two), "other", lease).await.unwrap();
+    let started = Instant::now();
+    let loading = tokio::spawn({
+        let loader = loaders[1].clone();
+        async move { name(loader.load(2).await.unwrap()) }
+    });
+    sleep(Duration::from_millis(50)).await;
+    other.invalidate(&[name_of_two], lease).await.unwrap();
+    assert_eq!(loading.await.unwrap().as_deref(), Some("task 2"));
+    assert!(started.elapsed() < Duration::from_secs(1), "barred: {:?}", started.elapsed());
+}
+
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "moments")]
+struct Moment {
+    #[record(key)]
+    at: DateTime<Utc>,
+    name: String,
+}
+
+/// A time with more digits than the column has finds the row, and no commit will ever name it.
+#[tokio::test(start_paused = true)]
+async fn a_key_that_a_commit_names_otherwise_is_not_shared() {
+    clock();
+    let (store, tier) = (MemoryStore::new(), MemoryTier::new());
+    store.create(MemoryTable::new(Moment::table())).unwrap();
+    let db = Database::new(store);
+    let at = DateTime::from_timestamp_micros(1_700_000_000_000_001).unwrap();
+    db.insert_all(&[Moment { at, name: "one".to_owned() }]).await.unwrap();
+    let cache = shared(&tier, TTL);
+    let loader = elsewhere(&db).loader::<Moment>().cache(cache).start::<DateTime<Utc>>();
+    let finer = at + TimeDelta::nanoseconds(7);
+    for key in [at, finer, at, finer] {
+        assert_eq!(loader.load(key).await.unwrap().unwrap().name, "one");
+        sleep(Duration::from_millis(5)).await;
+    }
+    let statistics = loader.statistics();
+    assert_eq!((statistics.shared_hits, statistics.store_keys), (1, 3), "{statistics:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -155,10 +244,10 @@ async fn a_changed_record_never_reads_the_bytes_of_the_one_before() {
     }
     clock();
     let (db, tier) = (filled(10).await, MemoryTier::new());
-    let old = tasks_of(&db, shared(&tier, TTL));
+    let old = tasks_of(&elsewhere(&db), shared(&tier, TTL));
     old.load(3).await.unwrap();
     sleep(Duration::from_millis(5)).await;
-    let new = db.loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>();
+    let new = elsewhere(&db).loader::<Renamed>().cache(shared(&tier, TTL)).start::<i64>();
     let found = new.load(3).await.unwrap().unwrap();
     assert_eq!(*found, Renamed { name: "task 3".to_owned(), id: 3 });
     assert_eq!(new.statistics().shared_hits, 0);

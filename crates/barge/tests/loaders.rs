@@ -1,0 +1,92 @@
+//! Loaders over SQLite itself, where a removed row's key is drawn again and keys may be equal that differ.
+
+// The helpers of the tests may unwrap as the tests do.
+#![allow(clippy::unwrap_used)]
+#![cfg(feature = "sqlite")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use barge::{Cache, Database, FromRow, Loader, Record};
+
+const TTL: Duration = Duration::from_secs(600);
+
+#[derive(Record, FromRow, Debug, PartialEq, Clone)]
+#[record(table = "notes")]
+struct Note {
+    #[record(key, generated)]
+    id: Option<i64>,
+    text: String,
+}
+
+#[derive(Record, FromRow, Debug, PartialEq, Clone)]
+#[record(table = "users")]
+struct User {
+    #[record(key)]
+    name: String,
+    age: i64,
+}
+
+/// One file, through two databases: what the one writes the other isn't told.
+async fn twice(create: &str) -> (Database, Database, tempfile::TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", directory.path().join("a.db").display());
+    let here = barge::open(&url).await.unwrap();
+    here.execute(create).await.unwrap();
+    (here, barge::open(&url).await.unwrap(), directory)
+}
+
+fn note(text: &str) -> Note {
+    Note { id: None, text: text.to_owned() }
+}
+
+/// How a row is added: all at once, by a writer whose receipt is awaited, and by one where nobody waits for the key.
+async fn add(db: &Database, way: usize, text: &str) {
+    let writer = db.writer().start();
+    match way {
+        0 => drop(db.insert_all(&[note(text)]).await.unwrap()),
+        1 => drop(writer.insert(&note(text)).await.unwrap().await.unwrap()),
+        _ => drop(writer.insert(&note(text)).await.unwrap()),
+    }
+    let _ = writer.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_key_that_is_drawn_again_gives_the_new_row() {
+    let (here, there, _directory) =
+        twice("CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT NOT NULL)").await;
+    let loader: Loader<i64, Arc<Note>> = here.loader::<Note>().cache(Cache::new(TTL)).start();
+    let text = async |key: i64| loader.load(key).await.unwrap().map(|note| note.text.clone());
+    assert_eq!(text(1).await, None, "it hears of writes from here on");
+    for way in 0..3 {
+        add(&here, way, &format!("old {way}")).await;
+        assert_eq!(text(1).await, Some(format!("old {way}")));
+        there.execute("DELETE FROM notes").await.unwrap();
+        assert_eq!(text(1).await, Some(format!("old {way}")), "kept: nobody told of the removal");
+        add(&here, way, &format!("new {way}")).await;
+        assert_eq!(text(1).await, Some(format!("new {way}")));
+        here.execute("DELETE FROM notes").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_write_drops_every_spelling_of_a_key() {
+    let (here, there, _directory) =
+        twice("CREATE TABLE users(name TEXT PRIMARY KEY COLLATE NOCASE, age INTEGER NOT NULL)").await;
+    let user = |name: &str, age| User { name: name.to_owned(), age };
+    here.insert_all(&[user("Ada", 36)]).await.unwrap();
+    let loader: Loader<String, Arc<User>> = here.loader::<User>().cache(Cache::new(TTL)).start();
+    let age = async |name: &str| loader.load(name.to_owned()).await.unwrap().map(|user| user.age);
+    for name in ["Ada", "ada", "ADA"] {
+        assert_eq!(age(name).await, Some(36));
+    }
+    here.upsert_all(&[user("ada", 37)]).await.unwrap();
+    for name in ["Ada", "ada", "ADA"] {
+        assert_eq!(age(name).await, Some(37));
+    }
+    there.upsert_all(&[user("ada", 38)]).await.unwrap();
+    loader.clear(&"Ada".to_owned());
+    assert_eq!((age("Ada").await, age("ADA").await), (Some(38), Some(37)), "a spelling alone");
+    loader.clear_all();
+    assert_eq!(age("ADA").await, Some(38));
+}
