@@ -281,7 +281,7 @@ fn types_without_an_arrow_type_are_text_in_files() {
 fn a_load_goes_over_several_connections() {
     let place = Place::new();
     let lines = (0..20_000).map(|id| format!("{},{id}\n", if id == 15_000 { 3 } else { id }));
-    place.write("a.csv", &format!("id,n\n{}", lines.collect::<String>()));
+    place.write("a.csv", format!("id,n\n{}", lines.collect::<String>()));
     let arguments = ["--key", "id", "--connections", "2", "--batch-rows", "1000"];
     assert_eq!(load(&place, "a.csv", &arguments).ends(3).counts(), [20_000, 19_999, 1]);
     assert_eq!(rows(&place, "SELECT count(*), count(DISTINCT id) FROM t"), ["19999|19999"]);
