@@ -5,6 +5,8 @@
 
 use std::sync::Arc;
 
+use barge::Dialect;
+
 use crate::args::Copy;
 use crate::load::Prepared;
 use crate::load::plan::Planner;
@@ -13,12 +15,13 @@ use crate::load::summary::Subject;
 use crate::progress::Progress;
 use crate::query::{Reading, is_same_table};
 use crate::table::Named;
+use crate::url::Url;
 use crate::{Status, Stop};
 
 /// Runs a copy.
 pub(crate) async fn run(copy: Copy) -> Result<Status, Stop> {
     let Copy { from, target } = copy;
-    let mut prepared = Prepared::new(&target)?;
+    let mut prepared = Prepared::new(&target, Some(&Url::parse(&from.url)?))?;
     if target.table.is_none() && from.table.is_none() {
         return Err(Stop::Usage("--query: --table must say where its rows go".into()));
     }
@@ -50,7 +53,12 @@ pub(crate) async fn run(copy: Copy) -> Result<Status, Stop> {
         computed.map(|column| column.name.to_lowercase()).collect()
     });
     let is_computed = |column: &str| computed.contains(&column.to_lowercase());
-    let stream = reading.start(is_computed, planner.lists()).await?;
+    // SQLite has no lists, and has to be told which texts are some. Elsewhere one that doesn't fit is its row's, and not the copy's, end.
+    let lists = match reading.database.store().dialect() {
+        Dialect::Sqlite => planner.lists(),
+        _ => None,
+    };
+    let stream = reading.start(is_computed, lists).await?;
     let messages = reader::start_rows(reading.name.as_str().into(), stream, prepared.limits().rows);
     let progress = Arc::new(Progress::new(None));
     let subject = Subject::Rows { name: reading.name.clone(), from };

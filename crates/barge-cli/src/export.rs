@@ -43,6 +43,8 @@ struct Ended {
     /// What was written, where the file is whole.
     written: Option<Written>,
     interrupted: bool,
+    /// Whether the thread that writes had not answered when it was waited for no longer.
+    unanswered: bool,
     failure: Option<Error>,
 }
 
@@ -148,7 +150,10 @@ async fn write(
             written = &mut written => {
                 break written.unwrap_or_else(|_| Err(Error::new(ErrorKind::Closed, "the writing thread ended")));
             }
-            () = tokio::time::sleep(end_in) => break Ok(None),
+            () = tokio::time::sleep(end_in) => {
+                ended.unanswered = true;
+                break Ok(None);
+            }
             () = signals.next() => {
                 if std::mem::replace(&mut ended.interrupted, true) {
                     std::process::exit(Status::Interrupted as i32);
@@ -277,7 +282,11 @@ impl Summary<'_> {
                 rows.push(row("bytes", grouped(written.bytes), kind));
             }
             None => {
-                let left = if self.is_taken_back() { "nothing of the file is left" } else { "" };
+                let left = match self.ended.unanswered {
+                    _ if !self.is_taken_back() => "",
+                    true => "the unfinished file may be left beside",
+                    false => "nothing of the file is left",
+                };
                 rows.push(row("rows read", grouped(self.rows), left.into()));
             }
         }

@@ -74,7 +74,8 @@ impl Reading {
                 if columns.is_empty() {
                     return Err(no_columns().context(&self.name));
                 }
-                format!("SELECT {} FROM {}", columns.join(", "), description.name.quoted())
+                let from = sql_name(&self.database, &description.name).await?;
+                format!("SELECT {} FROM {from}", columns.join(", "))
             }
         };
         let stream = self.database.store().query(Query { schema: wanted, ..Query::new(sql) }).await;
@@ -96,8 +97,12 @@ fn read(column: &DescribedColumn, dialect: Dialect) -> String {
     let name = quote(&column.name);
     let is_text = |data_type: &DataType| *data_type == DataType::Utf8;
     match &column.data_type {
-        _ if dialect == Dialect::DuckDb && is_opaque(&column.declared_type) => {
-            format!("CAST({name} AS VARCHAR) AS {name}")
+        // Inside a STRUCT or MAP, too, only DuckDB's own spelling has all values.
+        data_type if dialect == Dialect::DuckDb && is_text(data_type) && column.extension.is_none() => {
+            match column.declared_type.as_str() {
+                "VARCHAR" => name,
+                _ => format!("CAST({name} AS VARCHAR) AS {name}"),
+            }
         }
         _ if dialect != Dialect::Postgres || column.extension.is_some() => name,
         data_type if is_text(data_type) && column.declared_type != "text" => {
@@ -108,11 +113,6 @@ fn read(column: &DescribedColumn, dialect: Dialect) -> String {
         }
         _ => name,
     }
-}
-
-/// Whether a type of DuckDB's comes in no Arrow type that others know.
-fn is_opaque(declared: &str) -> bool {
-    ["INTERVAL", "BIT", "BIGNUM", "TIME WITH TIME ZONE"].contains(&declared) || declared.starts_with("UNION(")
 }
 
 fn no_columns() -> Error {
@@ -131,6 +131,15 @@ fn check_columns(schema: &Schema) -> Result<()> {
         }
         None => Ok(()),
     }
+}
+
+/// A table as SQL names it. A schema of DuckDB's may be called like its file, and is meant only where the file stands before it.
+pub(crate) async fn sql_name(database: &Database, table: &TableName) -> Result<String> {
+    if database.store().dialect() != Dialect::DuckDb || table.schema().is_none() {
+        return Ok(table.quoted());
+    }
+    let catalog = first_text(database, "SELECT current_database()".into()).await?;
+    Ok(format!("{}.{}", quote(&catalog.unwrap_or_default()), table.quoted()))
 }
 
 /// Whether two names stand for one table.

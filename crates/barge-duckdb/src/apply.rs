@@ -163,6 +163,16 @@ impl Connection {
         Ok(Some(keys.finish()))
     }
 
+    /// Draws a key that nobody gets. A transaction logs where a sequence stands only where it draws itself: else, after a crash, the keys that
+    /// were drawn before it was done again would be drawn once more.
+    pub(crate) fn draw_once(&mut self, plan: &Plan) -> Result<()> {
+        let described = plan.target.generated().and_then(|index| plan.target.described(index));
+        match described.and_then(|described| described.default.as_deref()) {
+            Some(default) => self.integers(&format!("SELECT {default}"), None).map(drop),
+            None => Ok(()),
+        }
+    }
+
     /// The error of a failed statement: which row and constraint, as far as it can be known. The transaction is restored, or gone.
     fn explain(&mut self, plan: &Plan, rows: &RecordBatch, failure: Failure) -> Error {
         let error = self.step_error(plan, failure);

@@ -85,6 +85,9 @@ fn misfits(array: &ArrayRef, field: &Field, own: &DuckType, generated: bool) -> 
     Ok(misfits)
 }
 
+/// What the ends of the range are to DuckDB.
+const INFINITE: &str = "an infinite date or timestamp, which can't be read again";
+
 fn no_json(text: &str) -> Option<String> {
     let parsed = serde_json::from_str::<serde::de::IgnoredAny>(text);
     parsed.err().map(|error| format!("no JSON: {error}"))
@@ -101,6 +104,15 @@ fn beyond_type(array: &ArrayRef) -> Vec<(usize, String)> {
         }
         DataType::Time64(TimeUnit::Microsecond) => {
             wrong(array.as_primitive::<Time64MicrosecondType>(), of_day(1_000_000), "no time of a day")
+        }
+        DataType::Date32 => {
+            let is_end = |days: i32| [i32::MAX, -i32::MAX].contains(&days);
+            wrong(array.as_primitive::<Date32Type>(), is_end, INFINITE)
+        }
+        DataType::Timestamp(..) => {
+            let Ok(numbers) = cast(array, &DataType::Int64) else { return Vec::new() };
+            let is_end = |number: i64| [i64::MAX, -i64::MAX].contains(&number);
+            wrong(numbers.as_primitive::<Int64Type>(), is_end, INFINITE)
         }
         DataType::List(_) | DataType::FixedSizeList(..) => {
             let (items, rows) = items(array);

@@ -23,6 +23,8 @@ pub(crate) struct Connection {
     pub(crate) catalog: Arc<str>,
     /// Whether somebody's SQL may have changed what is kept in the session: settings, the current schema, temporary tables.
     pub(crate) session_changed: bool,
+    /// Whether a transaction may be open on it that couldn't be ended.
+    pub(crate) unfit: bool,
     pub(crate) plans: Plans,
     /// The tables that look-ups read, as they were when first read.
     pub(crate) look_ups: HashMap<TableName, Arc<Description>>,
@@ -39,6 +41,7 @@ impl Connection {
             instance,
             catalog: "".into(),
             session_changed: false,
+            unfit: false,
             plans: Plans::default(),
             look_ups: HashMap::new(),
             journal: None,
@@ -151,9 +154,14 @@ impl Connection {
 
     /// Rolls back, if a transaction is open.
     pub(crate) fn roll_back(&mut self) {
-        if self.journal.take().is_some()
-            && let Err(failure) = self.try_execute("ROLLBACK", None)
-        {
+        if self.journal.take().is_none() {
+            return;
+        }
+        // Whoever gave up a look-up may interrupt the first try.
+        let first = self.try_execute("ROLLBACK", None);
+        if let Err(failure) = first.or_else(|_| self.try_execute("ROLLBACK", None)) {
+            // DuckDB may have ended it itself; if not, whoever comes next must not find it.
+            self.unfit = true;
             tracing::error!(%failure, database = %self.instance.name, "rolling back failed");
         }
     }
@@ -205,6 +213,9 @@ impl Connection {
                 let written = self.write(&plan, &rows).map_err(|failure| self.error(failure))?;
                 if written != applied.affected || matched != applied.matched {
                     return Err(differs());
+                }
+                if keys.is_some() {
+                    self.draw_once(&plan)?;
                 }
             }
         }

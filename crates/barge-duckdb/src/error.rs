@@ -4,12 +4,17 @@ use barge_core::{Error, ErrorKind};
 
 use crate::raw::Failure;
 
+const OUT_OF_MEMORY: &str = "Out of Memory Error";
+
 /// The error of a failed statement on a database. `file` is what messages about the database itself name.
 pub(crate) fn error_of(failure: Failure, file: &str) -> Error {
     let kind = kind_of(&failure);
     let (class, text) = parts(&failure.0);
     let said = text.lines().next().unwrap_or(text);
     let message = match kind {
+        ErrorKind::Busy if class == OUT_OF_MEMORY => {
+            format!("DuckDB's memory is taken, see its setting memory_limit: {said}")
+        }
         ErrorKind::Busy => format!(
             "another process holds {file}, and a DuckDB file is open in one process at a time: close it there, or open it in both \
              to be read only ({said})"
@@ -40,6 +45,8 @@ pub(crate) fn kind_of(failure: &Failure) -> ErrorKind {
     let (class, text) = parts(&failure.0);
     let says = |part: &str| text.contains(part);
     match class.trim_end_matches(" Error") {
+        // Other statements hold it, and let it go.
+        _ if class == OUT_OF_MEMORY => ErrorKind::Busy,
         "Constraint" if says("NOT NULL constraint failed") => ErrorKind::NotNullViolation,
         "Constraint" if says("CHECK constraint failed") => ErrorKind::CheckViolation,
         "Constraint" if says("foreign key constraint") => ErrorKind::ForeignKeyViolation,
@@ -193,6 +200,10 @@ mod tests {
         let conflict =
             error("TransactionContext Error: Failed to commit: PRIMARY KEY or UNIQUE constraint violation");
         assert!(conflict.kind() == ErrorKind::SerializationFailure && conflict.is_retryable());
+        let full =
+            error("Out of Memory Error: failed to allocate data of size 16.0 MiB (90 MiB/95 MiB used)");
+        assert!(full.kind() == ErrorKind::Busy && full.is_retryable());
+        assert!(full.message().contains("memory_limit") && !full.message().contains("process"), "{full}");
         let held = error(
             "IO Error: Could not set lock on file \"/x/a.duckdb\": Conflicting lock is held in p (PID 7)",
         );

@@ -52,7 +52,7 @@ impl Connection {
         if let Some(sql) = image::query(plan, &constraints) {
             match self.codes(&sql, plan, rows) {
                 Ok(codes) => note(&mut found, codes, plan, &constraints, rows),
-                // Some value makes a check itself fail: it will be found by trying.
+                // Some value makes a check itself fail, or a check can't be asked beside its table: it will be found by trying.
                 Err(error) if is_about_values(&error) => self.restore()?,
                 Err(error) => {
                     self.roll_back();
@@ -99,7 +99,9 @@ pub(crate) fn first_failure(findings: Vec<(usize, Finding)>) -> Option<Error> {
 }
 
 fn is_about_values(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::Statement) && !error.is_retryable()
+    matches!(error.kind(), ErrorKind::InvalidValue | ErrorKind::Statement | ErrorKind::MissingColumn)
+        && !error.is_retryable()
+        && error.code() != Some("INTERRUPT Error")
 }
 
 /// Takes what a query found. A row's first constraint counts; where an earlier row comes into it, nothing is certain, unless rows are only inserted:

@@ -152,18 +152,32 @@ impl Image<'_> {
         matches!(self.plan.target.operation, Operation::Update | Operation::Upsert)
     }
 
+    /// Whether rows may break a check or lack a parent by what is written: an update leaves the columns that it doesn't set as they are.
+    fn may_break(&self, constraint: &Constraint) -> bool {
+        let target = &self.plan.target;
+        let is_set = |column: &String| {
+            target.assigned().any(|index| target.columns[index].name().eq_ignore_ascii_case(column))
+        };
+        target.operation != Operation::Update
+            || !matches!(constraint.rule, Rule::Check(_) | Rule::Parent { .. })
+            || constraint.columns.is_empty()
+            || constraint.columns.iter().any(is_set)
+    }
+
     fn parts(&self, number: usize, constraint: &Constraint) -> Vec<String> {
         let deletes = self.plan.target.operation == Operation::Delete;
         let columns = &constraint.columns;
         match &constraint.rule {
             Rule::Child { .. } => self.child(number, constraint).into_iter().collect(),
-            _ if deletes => Vec::new(),
+            _ if deletes || !self.may_break(constraint) => Vec::new(),
             Rule::Check(expression) => {
                 // A check that itself fails gives no value; one that holds may give NULL.
                 vec![format!(
                     "SELECT {ROW}, {number}, CASE WHEN v IS NULL THEN {RAISES} ELSE {FAILS} END \
-                     FROM (SELECT {ROW}, {} AS v FROM every) WHERE v IS NULL OR NOT v.v",
-                    tried(expression)
+                     FROM (SELECT {ROW}, {} AS v FROM every AS {}) WHERE v IS NULL OR NOT v.v",
+                    tried(expression),
+                    // Which a check may name its columns by.
+                    quote(self.plan.target.table().name())
                 )]
             }
             Rule::Unique => self.unique(number, columns),

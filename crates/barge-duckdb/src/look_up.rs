@@ -57,17 +57,9 @@ impl Connection {
         }
         let given = self.give_found(look_up, keys_max, wanted);
         if own {
-            self.end_reading();
+            self.roll_back();
         }
         given
-    }
-
-    /// Ends a transaction that only read. Whoever gave up the look-up may interrupt the first try.
-    fn end_reading(&mut self) {
-        self.journal = None;
-        if self.try_execute("ROLLBACK", None).is_err() {
-            let _ = self.try_execute("ROLLBACK", None);
-        }
     }
 
     fn give_found(

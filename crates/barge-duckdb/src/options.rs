@@ -123,7 +123,7 @@ impl DuckDbOptions {
         self
     }
 
-    /// The most connections that read beside the one that writes, opened when needed. At least 1; defaults to the number of cores,
+    /// The most connections that read beside those that write, opened when needed. At least 1; defaults to the number of cores,
     /// at most 4. DuckDB itself spreads a query over cores.
     #[must_use]
     pub fn readers(mut self, readers: usize) -> Self {
@@ -176,6 +176,11 @@ impl DuckDbOptions {
     /// The file; `None` for a database in memory.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
+    }
+
+    /// One of DuckDB's own settings, where it was given.
+    pub fn setting(&self, name: &str) -> Option<&str> {
+        self.settings.get(&name.to_ascii_lowercase()).map(String::as_str)
     }
 
     pub(crate) fn lock_wait(&self) -> Duration {
@@ -325,7 +330,9 @@ mod tests {
             .writers(3)
             .create(false)
             .set("threads", "3");
-        assert_eq!(options.unwrap(), expected);
+        let options = options.unwrap();
+        assert_eq!(options, expected);
+        assert_eq!((options.setting("THREADS"), options.setting("memory_limit")), (Some("3"), None));
         assert_eq!(DuckDbOptions::from_url("duckdb::memory:").unwrap(), DuckDbOptions::memory());
         assert_eq!(DuckDbOptions::from_url("duckdb:///x/y").unwrap(), DuckDbOptions::file("/x/y"));
     }

@@ -129,7 +129,7 @@ impl Drop for Lease {
         let Some(mut connection) = self.connection.take() else { return };
         connection.roll_back();
         // After a panic nobody knows what state it is in. And what somebody set in the session is not for whoever comes next.
-        if !std::thread::panicking() && !connection.session_changed {
+        if !std::thread::panicking() && !connection.session_changed && !connection.unfit {
             self.pool.idle().push(connection);
         }
     }

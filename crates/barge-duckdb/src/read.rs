@@ -195,6 +195,8 @@ fn natural_field(field: &Field) -> Result<Field> {
         DataType::FixedSizeList(item, length) => {
             DataType::FixedSizeList(Arc::new(natural_field(item)?), *length)
         }
+        DataType::Struct(fields) => DataType::Struct(natural_fields(fields)?),
+        DataType::Map(entries, sorted) => DataType::Map(Arc::new(natural_entries(entries)?), *sorted),
         _ if field.extension_type_name() == Some("arrow.opaque") => {
             let message = "Arrow has no type for such values: cast the column to VARCHAR in a query (of the program, with --query)";
             return Err(Error::new(ErrorKind::Unsupported, message).with_column(field.name()));
@@ -209,6 +211,17 @@ fn natural_field(field: &Field) -> Result<Field> {
         }
         _ => natural,
     })
+}
+
+fn natural_fields(fields: &Fields) -> Result<Fields> {
+    let natural = fields.iter().map(|field| Ok(natural_field(field)?.with_nullable(field.is_nullable())));
+    Ok(Fields::from(natural.collect::<Result<Vec<_>>>()?))
+}
+
+/// The entries of a map, of which keys are never NULL.
+fn natural_entries(entries: &Field) -> Result<Field> {
+    let DataType::Struct(fields) = entries.data_type() else { return Ok(entries.clone()) };
+    Ok(entries.clone().with_data_type(DataType::Struct(natural_fields(fields)?)))
 }
 
 /// Whether a column holds booleans, which come as bytes.
@@ -303,12 +316,29 @@ fn natural_array(array: &ArrayRef, field: &Field, natural: &Field) -> Result<Arr
             let values = natural_array(&values, item, natural_item)?;
             Ok(Arc::new(FixedSizeListArray::try_new(Arc::clone(natural_item), *length, values, nulls)?))
         }
+        DataType::Struct(_) if natural.data_type() != field.data_type() => {
+            natural_struct(array.as_struct(), natural.data_type()).map(|array| Arc::new(array) as ArrayRef)
+        }
+        DataType::Map(..) if natural.data_type() != field.data_type() => {
+            let DataType::Map(entry, sorted) = natural.data_type() else { return Ok(Arc::clone(array)) };
+            let (_, offsets, entries, nulls, _) = array.as_map().clone().into_parts();
+            let entries = natural_struct(&entries, entry.data_type())?;
+            Ok(Arc::new(MapArray::try_new(Arc::clone(entry), offsets, entries, nulls, *sorted)?))
+        }
         DataType::Timestamp(_, Some(_)) => {
             let data = array.to_data().into_builder().data_type(natural.data_type().clone()).build()?;
             Ok(make_array(data))
         }
         _ => Ok(Arc::clone(array)),
     }
+}
+
+fn natural_struct(array: &StructArray, natural: &DataType) -> Result<StructArray> {
+    let DataType::Struct(wanted) = natural else { return Ok(array.clone()) };
+    let (own, columns, nulls) = array.clone().into_parts();
+    let columns = columns.iter().zip(&own).zip(wanted);
+    let columns = columns.map(|((column, own), wanted)| natural_array(column, own, wanted));
+    Ok(StructArray::try_new(wanted.clone(), columns.collect::<Result<_>>()?, nulls)?)
 }
 
 /// Whether 128-bit integers have no sign.

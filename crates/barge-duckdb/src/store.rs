@@ -39,6 +39,8 @@ const BATCHES_AHEAD: usize = 2;
 /// what was asked of them, without waiting. Dropping a call's future doesn't stop its work.
 pub struct DuckDbStore {
     options: Arc<DuckDbOptions>,
+    /// What DuckDB calls the database.
+    catalog: Arc<str>,
     /// An insert takes one; whatever else writes, or may, has all of them to itself.
     writers: Arc<Pool>,
     /// For streams.
@@ -66,8 +68,8 @@ impl DuckDbStore {
         let questions = Pool::new(Arc::clone(&instance), 1);
         let readers = Pool::new(instance, options.readers_max());
         // A first connection shows whether the database works.
-        writers.lease().await?.once(|_| Ok(())).await?;
-        Ok(DuckDbStore { options, writers, readers, questions, closed: AtomicBool::new(false) })
+        let catalog = writers.lease().await?.once(|connection| Ok(Arc::clone(&connection.catalog))).await?;
+        Ok(DuckDbStore { options, catalog, writers, readers, questions, closed: AtomicBool::new(false) })
     }
 
     fn check_open(&self) -> Result<()> {
@@ -245,7 +247,7 @@ impl Store for DuckDbStore {
     }
 
     fn create_table_sql(&self, table: &Table) -> Result<String> {
-        create_table_sql(table)
+        create_table_sql(table, &self.catalog)
     }
 
     fn check(&self, target: &Target, batch: &RecordBatch) -> Vec<(usize, Error)> {

@@ -88,9 +88,15 @@ impl Output {
         let Place::Beside { file, path, overwrite } = self.place else { return Ok(()) };
         let failed = |error: io::Error| Error::from(error).context(format!("writing {} failed", self.name));
         file.as_file().sync_all().map_err(failed)?;
+        // Afterwards nothing may fail: the file is there.
+        let directory = if cfg!(unix) { File::open(directory(&path)).ok() } else { None };
         let placed = if overwrite { file.persist(&path) } else { file.persist_noclobber(&path) };
         match placed {
-            Ok(_) => sync_directory(&path).map_err(failed),
+            Ok(_) => {
+                // A folder that this user may not read can't be forced to the disk, nor one on some network drives.
+                let _ = directory.map(|directory| directory.sync_all());
+                Ok(())
+            }
             Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => Err(is_there(&self.name)),
             Err(error) => Err(failed(error.error)),
         }
@@ -145,12 +151,13 @@ fn beside(path: &Path, found: Option<&Metadata>) -> io::Result<NamedTempFile> {
     let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     #[cfg(unix)]
     builder.permissions(found.map_or(ordinary, Metadata::permissions));
-    builder.tempfile_in(directory(path))
-}
-
-/// Forces the new name to the disk.
-fn sync_directory(path: &Path) -> io::Result<()> {
-    if cfg!(unix) { File::open(directory(path))?.sync_all() } else { Ok(()) }
+    let file = builder.tempfile_in(directory(path))?;
+    // The umask took some of those it was made with.
+    #[cfg(unix)]
+    if let Some(found) = found {
+        file.as_file().set_permissions(found.permissions())?;
+    }
+    Ok(file)
 }
 
 fn is_there(name: &str) -> Error {

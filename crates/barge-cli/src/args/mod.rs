@@ -271,8 +271,9 @@ pub(crate) struct Target {
     /// The most bytes in one batch: a number, or one with KiB, MiB or GiB [default: 8MiB, and 64MiB for DuckDB]
     #[arg(long, value_name = "BYTES", value_parser = bytes, help_heading = "Batches")]
     pub(crate) batch_bytes: Option<usize>,
-    /// PostgreSQL: over how many connections rows are written at a time. More than 1 is for append and create alone, and commits batches
-    /// in any order; of two rows of one key either may be the one that is rejected [default: one more than there are cores, at most 4]
+    /// PostgreSQL and DuckDB: over how many connections rows are written at a time. More than 1 is for append and create alone, and commits
+    /// batches in any order; of two rows of one key either may be the one that is rejected [default: for PostgreSQL one more than there are
+    /// cores, for DuckDB as many as there are cores; at most 4]
     #[arg(long, value_name = "N", value_parser = connections, help_heading = "Batches")]
     pub(crate) connections: Option<usize>,
 

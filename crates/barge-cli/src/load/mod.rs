@@ -38,7 +38,7 @@ const CHUNKS_BEHIND: usize = 2;
 
 /// Runs a load.
 pub(crate) async fn run(load: Load) -> Result<Status, Stop> {
-    let mut prepared = Prepared::new(&load.target)?;
+    let mut prepared = Prepared::new(&load.target, None)?;
     let options = load.read_options(prepared.limits());
     let options = options.map_err(|error| Stop::Usage(format!("--columns {error}")))?;
     options.validate().map_err(|error| Stop::Usage(error.message().to_owned()))?;
@@ -76,15 +76,15 @@ pub(crate) struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Looks at the command line; opens nothing.
+    /// Looks at the command line; opens nothing. Rows that come from a database come from the source.
     ///
     /// # Errors
     /// `Usage` where it can't be.
-    pub(crate) fn new(target: &'a Target) -> Result<Self, Stop> {
+    pub(crate) fn new(target: &'a Target, source: Option<&Url>) -> Result<Self, Stop> {
         let key = args::names(&target.key).map_err(|error| Stop::Usage(format!("--key {error}")))?;
         let url = Url::parse(&target.url)?;
         let connections = match target.mode.unwrap_or(Mode::Append) {
-            mode if mode.is_unordered() => url.connections(target.connections)?,
+            mode if mode.is_unordered() => url.connections(target.connections, source)?,
             mode if target.connections.is_some_and(|connections| connections > 1) => {
                 return Err(Stop::Usage(format!(
                     "--connections: rows of --mode {} go in order, over one connection",

@@ -18,12 +18,16 @@ use barge::{Database, Dialect, Error, ErrorKind, Result, Table, TableName};
 
 use super::plan::Route;
 use crate::is_missing_table;
+use crate::query::sql_name;
 
 /// The rows gathered for a table.
 pub(crate) struct Replacement {
     name: TableName,
     /// Where they gather.
     beside: TableName,
+    /// The two as SQL names them.
+    name_sql: String,
+    beside_sql: String,
     /// Whether the table was there before.
     existed: bool,
     /// What rows are held against: the table there was, else the one beside.
@@ -41,11 +45,12 @@ impl Replacement {
         key: &[String],
     ) -> Result<Self> {
         let beside = beside(name);
+        let (name_sql, beside_sql) = (sql_name(database, name).await?, sql_name(database, &beside).await?);
         let existed = description.is_some();
         let description = match description {
             Some(description) => {
                 check_replaceable(&description, database.store().dialect())?;
-                let copy = Copy { beside: &beside, description: &description, table, key };
+                let copy = Copy { beside: &beside_sql, description: &description, table, key };
                 match database.store().dialect() {
                     Dialect::Postgres => copy.make_like(database).await?,
                     _ => copy.make_anew(database).await?,
@@ -62,7 +67,7 @@ impl Replacement {
             described.map_or(column.name(), |described| &described.name).to_owned()
         });
         let columns = columns.collect();
-        Ok(Replacement { name: name.clone(), beside, existed, description, columns })
+        Ok(Replacement { name: name.clone(), beside, name_sql, beside_sql, existed, description, columns })
     }
 
     /// Sends a route's rows beside the table. Later files must not bring columns that the first did not have.
@@ -112,7 +117,7 @@ impl Replacement {
     }
 
     fn swap_sql(&self, dialect: Dialect) -> Vec<String> {
-        let (name, beside) = (self.name.quoted(), self.beside.quoted());
+        let (name, beside) = (&self.name_sql, &self.beside_sql);
         if !self.existed {
             return vec![format!("ALTER TABLE {beside} RENAME TO {}", quote(self.name.name()))];
         }
@@ -152,7 +157,7 @@ impl Replacement {
         (name.len() <= NAME_MAX).then(|| {
             format!(
                 "ALTER TABLE {} RENAME CONSTRAINT {} TO {}",
-                self.name.quoted(),
+                self.name_sql,
                 quote(&made.name),
                 quote(&name)
             )
@@ -164,7 +169,7 @@ impl Replacement {
     /// # Errors
     /// `MissingTable` where they are gone already; else what the database reports.
     pub(crate) async fn discard(&self, database: &Database) -> Result<()> {
-        let dropped = database.execute(format!("DROP TABLE {}", self.beside.quoted())).await;
+        let dropped = database.execute(format!("DROP TABLE {}", self.beside_sql)).await;
         let left = || format!("the table {} is left over and can be dropped", self.beside);
         dropped.map(drop).map_err(|error| error.context(left()))
     }
@@ -198,7 +203,8 @@ fn check_replaceable(description: &Description, dialect: Dialect) -> Result<()> 
 
 /// A table beside another: the columns that the file has, with the keys that rows must keep.
 struct Copy<'a> {
-    beside: &'a TableName,
+    /// As SQL names it.
+    beside: &'a str,
     description: &'a Description,
     table: &'a Table,
     key: &'a [String],
@@ -223,16 +229,14 @@ impl Copy<'_> {
             lines.push(line);
         }
         lines.extend(self.keys());
-        database
-            .execute(format!("CREATE TABLE {} (\n  {}\n)", self.beside.quoted(), lines.join(",\n  ")))
-            .await?;
+        database.execute(format!("CREATE TABLE {} (\n  {}\n)", self.beside, lines.join(",\n  "))).await?;
         Ok(())
     }
 
     /// Makes the table by PostgreSQL's LIKE, which keeps types, collations, NOT NULL and CHECK. Of the foreign keys, those to other
     /// tables are checked with each row, too; those to the table itself can only be checked when all rows are there.
     async fn make_like(&self, database: &Database) -> Result<()> {
-        let (beside, like) = (self.beside.quoted(), self.description.name.quoted());
+        let (beside, like) = (self.beside, self.description.name.quoted());
         let left_out = self.description.columns.iter().filter(|column| !self.has(&column.name));
         let drops = left_out.map(|column| format!("DROP COLUMN {} CASCADE", quote(&column.name)));
         let changes: Vec<String> = drops.chain(self.keys().map(|key| format!("ADD {key}"))).collect();

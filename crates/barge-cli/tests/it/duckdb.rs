@@ -275,3 +275,84 @@ fn types_without_an_arrow_type_are_text_in_files() {
         assert_eq!(rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)"), found, "{file}");
     }
 }
+
+/// Two connections take batches beside each other, and every row is answered.
+#[test]
+fn a_load_goes_over_several_connections() {
+    let place = Place::new();
+    let lines = (0..20_000).map(|id| format!("{},{id}\n", if id == 15_000 { 3 } else { id }));
+    place.write("a.csv", format!("id,n\n{}", lines.collect::<String>()));
+    let arguments = ["--key", "id", "--connections", "2", "--batch-rows", "1000"];
+    assert_eq!(load(&place, "a.csv", &arguments).ends(3).counts(), [20_000, 19_999, 1]);
+    assert_eq!(rows(&place, "SELECT count(*), count(DISTINCT id) FROM t"), ["19999|19999"]);
+    let within =
+        ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:./test.duckdb", "--table", "u", "--json"];
+    let refused = place.barge(&[&within[..], &["--connections", "2"]].concat()).ends(2);
+    assert!(refused.message().contains("within one DuckDB file"), "{refused:?}");
+    assert_eq!(place.barge(&within).ends(0).counts(), [19_999, 19_999, 0]);
+}
+
+/// What is inside a STRUCT or a MAP is as it was.
+#[test]
+fn values_inside_structs_and_maps_come_back_equal() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, s STRUCT(b BLOB, x DOUBLE, y BOOLEAN, h HUGEINT, t VARCHAR), m MAP(VARCHAR, BOOLEAN), \
+             l STRUCT(x DOUBLE)[], n INTEGER[][])",
+            "INSERT INTO t VALUES \
+             (1, {'b': '\\x00\\xFF'::BLOB, 'x': 'nan', 'y': true, 'h': 170141183460469231731687303715884105727, 't': 'it''s, {x}'}, \
+              MAP {'a': true, 'b': false}, [{'x': 'inf'}, NULL], [[1, NULL], []]), \
+             (2, NULL, NULL, NULL, NULL), (3, {'b': NULL, 'x': NULL, 'y': false, 'h': -1, 't': 'NULL'}, MAP {}, [], NULL)",
+        ],
+    );
+    let all = "SELECT id, md5(s.b), s.x::VARCHAR, s.y, s.h::VARCHAR, s.t, s.t IS NULL, m::VARCHAR, l::VARCHAR, n::VARCHAR FROM t ORDER BY id";
+    let found = rows(&place, all);
+    for file in ["t.parquet", "t.arrow", "t.csv", "t.jsonl"] {
+        place.barge(&["export", "duckdb:test.duckdb", "t", "--to", file]).ends(0);
+        execute(&place, &["DELETE FROM t"]);
+        assert_eq!(load(&place, file, &[]).ends(0).counts(), [3, 3, 0], "{file}");
+        assert_eq!(rows(&place, all), found, "{file}");
+    }
+}
+
+/// DuckDB calls a database like its file, and a schema may have the same name.
+#[test]
+fn a_schema_may_be_called_like_its_file() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE SCHEMA test",
+            "CREATE TABLE test.test.t(id BIGINT PRIMARY KEY)",
+            "INSERT INTO test.test.t VALUES (1), (2)",
+        ],
+    );
+    place.barge(&["export", "duckdb:test.duckdb", "test.t", "--to", "t.csv"]).ends(0);
+    let into = |table| ["--to", "duckdb:test.duckdb", "--schema", "test", "--table", table, "--json"];
+    let copy = [&["copy", "duckdb:test.duckdb", "test.t"][..], &into("u")].concat();
+    assert_eq!(place.barge(&copy).ends(0).counts(), [2, 2, 0]);
+    place.write("a.csv", "id\n7\n");
+    for table in ["u", "v"] {
+        let replace = [&["load", "a.csv", "--mode", "replace"][..], &into(table)].concat();
+        assert_eq!(place.barge(&replace).ends(0).counts(), [1, 1, 0]);
+        assert_eq!(rows(&place, &format!("SELECT * FROM test.test.{table}")), ["7"]);
+    }
+}
+
+#[test]
+fn a_list_that_does_not_fit_is_its_rows_end_alone() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, l BIGINT[])",
+            "INSERT INTO t VALUES (1, [1, NULL]), (2, [3000000000])",
+            "CREATE TABLE u(id BIGINT PRIMARY KEY, l INTEGER[])",
+        ],
+    );
+    let copy = ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u", "--json"];
+    assert_eq!(place.barge(&copy).ends(3).counts(), [2, 1, 1]);
+    assert_eq!(rows(&place, "SELECT id, l::VARCHAR FROM u"), ["1|[1, NULL]"]);
+}

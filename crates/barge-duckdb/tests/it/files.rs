@@ -2,9 +2,14 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
-use barge_core::{ErrorKind, Store};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Field};
+use barge_core::record::{Column, Role};
+use barge_core::store::{Operation, Step, Target};
+use barge_core::{ErrorKind, Store, Table, TableName};
 use barge_duckdb::{DuckDbOptions, DuckDbStore};
 
 use super::{execute, number};
@@ -141,5 +146,59 @@ async fn a_long_query_ends_when_nobody_reads_it() {
     // The only reader comes free.
     let next = tokio::time::timeout(Duration::from_secs(30), number(&store, "SELECT 7"));
     assert_eq!(next.await.expect("the endless query was ended"), 7);
+    store.close().await.unwrap();
+}
+
+/// A table with a key that the database draws, in a schema called like the file.
+fn drawn(store: &DuckDbStore) -> Table {
+    let id = Column::new(Field::new("id", DataType::Int64, true)).with_role(Role::GeneratedKey);
+    let columns = vec![id, Column::new(Field::new("n", DataType::Int64, true))];
+    assert!(
+        store.create_table_sql(&Table::new("t", columns.clone()).unwrap()).unwrap().contains("EXISTS \"t\"")
+    );
+    Table::new(TableName::in_schema("held", "t"), columns).unwrap()
+}
+
+/// Inserts a row, and then two of which the second has a value that is there already.
+async fn insert_drawn(store: &DuckDbStore) {
+    let table = drawn(store);
+    let description = Arc::new(store.describe(table.name()).await.unwrap());
+    let target = Arc::new(Target::new(&table, Operation::Insert, description).unwrap());
+    let ids: ArrayRef = Arc::new(Int64Array::new_null(3));
+    let n: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, -1]));
+    let batch = RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("n", n, true)]).unwrap();
+    let step = |batch| Step { target: Arc::clone(&target), batch, outcomes: true };
+    let mut transaction = store.begin().await.unwrap();
+    transaction.apply(&step(batch.slice(0, 1))).await.unwrap();
+    let error = transaction.apply(&step(batch.slice(1, 2))).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UniqueViolation, "{error:?}");
+    transaction.commit().await.unwrap();
+}
+
+/// After a crash, a sequence goes on where a committed transaction left it, also where that one was done again after a row failed.
+#[tokio::test]
+async fn keys_are_not_drawn_again_after_a_crash() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, crashed) = (folder.path().join("held.duckdb"), folder.path().join("crashed"));
+    let store = DuckDbOptions::file(&path).open().await.unwrap();
+    execute(&store, &["CREATE SCHEMA held"]).await;
+    let sql = store.create_table_sql(&drawn(&store)).unwrap();
+    let statements: Vec<&str> = sql.split(";\n").collect();
+    execute(&store, &statements).await;
+    execute(
+        &store,
+        &["CREATE UNIQUE INDEX one ON held.held.t(n)", "INSERT INTO held.held.t(id, n) VALUES (-1, -1)"],
+    )
+    .await;
+    insert_drawn(&store).await;
+    // What is on the disk now is what a crash would leave.
+    std::fs::create_dir(&crashed).unwrap();
+    for name in ["held.duckdb", "held.duckdb.wal"] {
+        std::fs::copy(folder.path().join(name), crashed.join(name)).unwrap();
+    }
+    let again = DuckDbOptions::file(crashed.join("held.duckdb")).open().await.unwrap();
+    let taken = number(&again, "SELECT max(id) FROM held.held.t").await;
+    assert!(number(&again, "SELECT nextval('held.held.t_id_seq')").await > taken);
+    again.close().await.unwrap();
     store.close().await.unwrap();
 }

@@ -289,3 +289,62 @@ async fn two_stores_can_leave_a_child_without_its_parent() {
     assert_eq!(number(&one, "SELECT count(*) FROM c ANTI JOIN p ON c.p = p.id").await, 1);
     assert_eq!(query(&one, "SELECT * FROM c").await.num_rows(), 1);
 }
+
+/// Rows that meet earlier ones wait, all of them, until those are written: however many they are, it takes a few statements.
+#[tokio::test]
+async fn duplicates_in_a_batch_take_a_few_statements() {
+    let store = store(&["CREATE TABLE t(id BIGINT PRIMARY KEY, n BIGINT)"]).await;
+    let ids: ArrayRef = Arc::new(Int64Array::from_iter_values((0..4_000).map(|row| row / 2)));
+    let n: ArrayRef = Arc::new(Int64Array::from_iter_values(0..4_000));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("n", n)]).unwrap();
+    let rows = step(&store, "t", Operation::Insert, batch, 1).await;
+    let applied = apply_rows(&store, &rows).await;
+    assert_eq!(failing(&applied), (0..2_000).map(|row| row * 2 + 1).collect::<Vec<_>>());
+    for (row, outcome) in applied.outcomes.iter().enumerate() {
+        match outcome {
+            Ok(outcome) => assert_eq!(*outcome, Outcome::Inserted),
+            Err(error) => {
+                assert_eq!(
+                    (error.kind(), error.row()),
+                    (ErrorKind::UniqueViolation, Some(row as u64)),
+                    "{error:?}"
+                );
+            }
+        }
+    }
+    assert!(applied.statements <= 4, "{} statements", applied.statements);
+    assert_eq!(number(&store, "SELECT sum(n)::BIGINT FROM t").await, 3_998_000);
+}
+
+/// A check may name its columns by their table.
+#[tokio::test]
+async fn a_check_that_names_its_table_takes_no_good_rows() {
+    let store = store(&["CREATE TABLE t(id BIGINT PRIMARY KEY, a BIGINT, CHECK (t.a > 0))"]).await;
+    let values = with_ids("a", Arc::new(Int64Array::from(vec![5, -1, 7])));
+    let rows = step(&store, "t", Operation::InsertIfAbsent, values, 1).await;
+    let applied = apply_rows(&store, &rows).await;
+    assert_eq!(failing(&applied), [1], "{:?}", applied.outcomes);
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![10, 0, 11, 12]));
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 1, -5, 1]));
+    let batch = RecordBatch::try_from_iter([("id", ids), ("a", values)]).unwrap();
+    let rows = step(&store, "t", Operation::Insert, batch, 1).await;
+    let applied = apply_rows(&store, &rows).await;
+    assert_eq!(failing(&applied), [1, 2], "{:?}", applied.outcomes);
+    assert_eq!(applied.outcomes[2].as_ref().unwrap_err().kind(), ErrorKind::CheckViolation);
+}
+
+/// An update leaves columns that it doesn't set as they are: they are asked nothing.
+#[tokio::test]
+async fn an_update_is_asked_after_what_it_sets() {
+    let store = store(&[
+        "CREATE TABLE t(id BIGINT PRIMARY KEY, a BIGINT, n BIGINT CHECK (n > 0))",
+        "INSERT INTO t VALUES (0, 1, 1), (1, 1, 1)",
+    ])
+    .await;
+    let rows = with_ids("a", Arc::new(Int64Array::from(vec![7, 8])));
+    let rows = step(&store, "t", Operation::Update, rows, 1).await;
+    assert!(failing(&apply_rows(&store, &rows).await).is_empty());
+    let rows = with_ids("n", Arc::new(Int64Array::from(vec![7, -8])));
+    let rows = step(&store, "t", Operation::Update, rows, 1).await;
+    assert_eq!(failing(&apply_rows(&store, &rows).await), [1]);
+}

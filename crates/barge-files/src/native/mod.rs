@@ -20,7 +20,7 @@ use parquet::file::metadata::ParquetMetaData;
 use crate::input::Input;
 use crate::options::{Format, ReadOptions};
 use crate::source::{Chunk, LineNumbers, RejectedLine};
-pub(crate) use plain::Plain;
+pub(crate) use plain::{Plain, has_bytes_inside};
 pub(crate) use writer::NativeWriter;
 
 type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>> + Send>;

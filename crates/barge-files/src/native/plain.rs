@@ -8,8 +8,8 @@ use arrow::array::{
 };
 use arrow::compute::{CastOptions, can_cast_types, cast_with_options, concat, filter_record_batch};
 use arrow::datatypes::{
-    DataType, Date64Type, Field, FieldRef, Schema, SchemaRef, Time64NanosecondType, TimeUnit,
-    TimestampNanosecondType,
+    DataType, Date64Type, Field, FieldRef, Float32Type, Float64Type, Schema, SchemaRef, Time64NanosecondType,
+    TimeUnit, TimestampNanosecondType,
 };
 use arrow::error::ArrowError;
 use arrow::json::writer::{EncoderOptions, make_encoder};
@@ -96,7 +96,13 @@ impl Step {
         mut reject: impl FnMut(usize, String),
     ) -> Result<ArrayRef, ArrowError> {
         let target = match self {
-            Step::Json => return json(field, &array),
+            Step::Json => {
+                if !is_finite(&array) {
+                    let rows = (0..array.len()).filter(|&row| !is_finite(&array.slice(row, 1)));
+                    rows.for_each(|row| reject(row, "JSON has neither NaN nor infinities".into()));
+                }
+                return json(field, &array);
+            }
             Step::Cast(target) => target,
         };
         if *array.data_type() == DataType::Date64 {
@@ -153,6 +159,44 @@ fn rows_with_nanoseconds(array: &ArrayRef) -> Vec<usize> {
             in_lists(lists.values(), &|row| lists.value(row))
         }
         _ => Vec::new(),
+    }
+}
+
+/// Whether all numbers inside nested values are some that JSON has. It would be given null for the others.
+fn is_finite(array: &ArrayRef) -> bool {
+    let within = |items: &ArrayRef, offsets: &[i32]| {
+        let (first, last) = (offsets[0] as usize, offsets[offsets.len() - 1] as usize);
+        is_finite(&items.slice(first, last - first))
+    };
+    match array.data_type() {
+        DataType::Float32 => array.as_primitive::<Float32Type>().iter().flatten().all(f32::is_finite),
+        DataType::Float64 => array.as_primitive::<Float64Type>().iter().flatten().all(f64::is_finite),
+        DataType::Struct(_) => array.as_struct().columns().iter().all(is_finite),
+        DataType::List(_) => within(array.as_list::<i32>().values(), array.as_list::<i32>().value_offsets()),
+        DataType::FixedSizeList(..) => is_finite(array.as_fixed_size_list().values()),
+        DataType::Map(..) => {
+            let (map, entries) = (array.as_map(), array.as_map().entries());
+            entries.columns().iter().all(|column| within(column, map.value_offsets()))
+        }
+        _ => true,
+    }
+}
+
+/// Whether there are bytes inside nested values. JSON has digits for them, which nobody reads as bytes again.
+pub(crate) fn has_bytes_inside(data_type: &DataType) -> bool {
+    let is_bytes = |field: &FieldRef| match field.data_type() {
+        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
+            true
+        }
+        nested => has_bytes_inside(nested),
+    };
+    match data_type {
+        DataType::Struct(fields) => fields.iter().any(is_bytes),
+        DataType::Map(entries, _) => has_bytes_inside(entries.data_type()),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
+            has_bytes_inside(item.data_type())
+        }
+        _ => false,
     }
 }
 

@@ -10,7 +10,7 @@ use super::kind::Kind;
 use super::values::Values;
 use crate::csv::CsvWriter;
 use crate::json::JsonWriter;
-use crate::native::Plain;
+use crate::native::{Plain, has_bytes_inside};
 use crate::options::Format;
 
 /// Bytes of lines that are handed on at once.
@@ -32,6 +32,13 @@ impl Columns {
     /// # Errors
     /// `Unsupported` for a column of a type that has no text.
     pub(crate) fn new(format: Format, schema: &SchemaRef) -> Result<Columns> {
+        if let Some(field) = schema.fields().iter().find(|field| has_bytes_inside(field.data_type())) {
+            let message = format!(
+                "{format}, column {}: bytes inside other values would be read as text: make text of them before",
+                field.name()
+            );
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
         let plain = Plain::new(&format.to_string(), schema)?;
         let kinds = plain.schema().fields().iter().map(|field| Kind::of_field(field));
         let kinds = kinds.collect::<Result<_>>()?;

@@ -425,15 +425,18 @@ fn permissions_and_links_stay() {
     let folder = tempfile::tempdir().unwrap();
     let (path, link) = (folder.path().join("secret.csv"), folder.path().join("link.csv"));
     std::fs::write(&path, "old").unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
     std::os::unix::fs::symlink("secret.csv", &link).unwrap();
     let overwrite = WriteOptions { overwrite: true, ..WriteOptions::default() };
-    let mut sink = Sink::create(&link, &one_row().schema(), &overwrite).unwrap();
-    sink.write(&one_row()).unwrap();
-    sink.finish().unwrap();
-    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
-    assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n1\n");
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // Less than the umask leaves, and more.
+    for mode in [0o600, 0o664, 0o666] {
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        let mut sink = Sink::create(&link, &one_row().schema(), &overwrite).unwrap();
+        sink.write(&one_row()).unwrap();
+        sink.finish().unwrap();
+        assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "a\n1\n");
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    }
 }
 
 #[test]
@@ -525,4 +528,49 @@ fn rows_with_other_columns_are_refused() {
     let error = sink.write(&batch(vec![plain("b", Int64Array::from(vec![1]))])).unwrap_err();
     assert!(error.message().contains("other columns"), "{error}");
     assert_eq!(sink.format(), Format::Csv);
+}
+
+/// To those who don't know Arrow, too, they are times.
+#[test]
+fn times_in_seconds_are_times_in_parquet() {
+    use parquet::arrow::arrow_reader::{ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+    let mut lists = ListBuilder::new(TimestampSecondBuilder::new());
+    lists.append_value([Some(1), None]);
+    let rows =
+        batch(vec![plain("t", TimestampSecondArray::from(vec![1_700_000_000])), plain("l", lists.finish())]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.parquet");
+    let mut sink = Sink::create(&path, &rows.schema(), &WriteOptions::default()).unwrap();
+    sink.write(&rows).unwrap();
+    sink.finish().unwrap();
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let file = std::fs::File::open(path).unwrap();
+    let mut reader =
+        ParquetRecordBatchReaderBuilder::try_new_with_options(file, options).unwrap().build().unwrap();
+    let read = reader.next().unwrap().unwrap();
+    assert_eq!(read.column(0).as_primitive::<TimestampMillisecondType>().value(0), 1_700_000_000_000);
+    assert!(
+        matches!(read.column(1).data_type(), DataType::List(item) if *item.data_type() == DataType::Timestamp(TimeUnit::Millisecond, None))
+    );
+}
+
+/// Inside other values, JSON has no word for what it doesn't know.
+#[test]
+fn nested_values_that_json_lacks_are_refused() {
+    let floats: ArrayRef = Arc::new(Float64Array::from(vec![1.5, f64::NAN]));
+    let bytes: ArrayRef = Arc::new(BinaryArray::from_vec(vec![b"a", b"b"]));
+    let of = |name: &str, array: ArrayRef| {
+        let field = Arc::new(Field::new(name, array.data_type().clone(), true));
+        batch(vec![plain("s", StructArray::from(vec![(field, array)]))])
+    };
+    for format in ["a.csv", "a.jsonl"] {
+        let (numbers, options) = (of("x", Arc::clone(&floats)), WriteOptions::default());
+        let mut sink = Sink::to_writer(format, io::sink(), &numbers.schema(), &options).unwrap();
+        sink.write(&numbers.slice(0, 1)).unwrap();
+        let error = sink.write(&numbers).unwrap_err();
+        assert!(error.message().contains("NaN") && error.message().contains("row 3"), "{error}");
+        let error =
+            Sink::to_writer(format, io::sink(), &of("b", Arc::clone(&bytes)).schema(), &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+    }
 }
