@@ -5,6 +5,7 @@
 //! the transaction has reached; where a row meets an earlier one of the same batch, that one must be written first to know.
 
 use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{AsArray, RecordBatch};
@@ -105,7 +106,7 @@ fn is_about_values(error: &Error) -> bool {
 }
 
 /// Takes what a query found. A row's first constraint counts; where an earlier row comes into it, nothing is certain, unless rows are only inserted:
-/// then an earlier one takes no constraint's reason away.
+/// then an earlier one takes no reason away that the same constraint has.
 fn note(
     found: &mut [Option<Finding>],
     codes: Vec<[i64; 3]>,
@@ -113,6 +114,8 @@ fn note(
     constraints: &[Arc<Constraint>],
     rows: &RecordBatch,
 ) {
+    // By which constraint a row waits for an earlier one.
+    let mut waits = HashMap::new();
     for [row, constraint, code] in codes {
         let Some((row, place)) = usize::try_from(row).ok().and_then(|row| Some((row, found.get_mut(row)?)))
         else {
@@ -122,12 +125,14 @@ fn note(
         if code == DEPENDS {
             if !(inserts && place.is_some()) {
                 *place = Some(Finding::Depends);
+                waits.insert(row, constraint);
             }
             continue;
         }
+        let fails_anyway = inserts && waits.get(&row) == Some(&constraint);
         let Ok(index) = usize::try_from(constraint) else { continue };
         let error = match (code, constraints.get(index)) {
-            _ if matches!(place, Some(Finding::Fails(_))) || (place.is_some() && !inserts) => continue,
+            _ if matches!(place, Some(Finding::Fails(_))) || (place.is_some() && !fails_anyway) => continue,
             (MALFORMED, _) => malformed(plan, index, rows, row),
             (_, Some(constraint)) => constraint_error(plan, constraint, rows, row, code),
             (_, None) => continue,
