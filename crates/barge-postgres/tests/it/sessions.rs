@@ -99,7 +99,8 @@ async fn a_column_that_was_widened_takes_what_it_refused() {
     fresh.run("ALTER TABLE notes ALTER text TYPE varchar(10), ALTER text DROP NOT NULL").await;
     let long = writer.insert(&Note { id: 2, text: Some("abcdef") }).await.unwrap();
     let none = writer.insert(&Note { id: 3, text: None }).await.unwrap();
-    (long.await.unwrap(), none.await.unwrap());
+    long.await.unwrap();
+    none.await.unwrap();
     let too_long = writer.insert(&Note { id: 4, text: Some("abcdefghijk") }).await.unwrap().await;
     assert_eq!(too_long.unwrap_err().kind(), ErrorKind::InvalidValue);
     let _ = writer.close().await.unwrap();
