@@ -44,6 +44,7 @@ impl Connection {
         let mut description = Description {
             kind,
             partitioned: false,
+            inherited: false,
             columns: self.columns(&name, &sql)?,
             key: Vec::new(),
             unique: Vec::new(),

@@ -27,6 +27,8 @@ struct Plan {
     keys: RecordBatch,
     /// The columns that are given.
     schema: Schema,
+    /// Whether no row can have some key, as far as the table's description says.
+    misfits: bool,
 }
 
 impl Connection {
@@ -69,14 +71,13 @@ impl Connection {
         wanted: &mut dyn FnMut(RecordBatch) -> bool,
     ) -> Result<()> {
         let known = self.look_ups.contains_key(look_up.table.name());
-        let (mut plan, mut first) = match self.prepare_first(look_up, keys_max) {
-            // The table may have changed since it was described.
-            Err(_) if known => {
-                self.look_ups.remove(look_up.table.name());
-                self.prepare_first(look_up, keys_max)?
-            }
-            prepared => prepared?,
-        };
+        let mut prepared = self.prepare_first(look_up, keys_max);
+        // The table may have changed since it was described; a key that fitted no row may fit now.
+        if known && prepared.as_ref().map_or(true, |(plan, _)| plan.misfits) {
+            self.look_ups.remove(look_up.table.name());
+            prepared = self.prepare_first(look_up, keys_max);
+        }
+        let (mut plan, mut first) = prepared?;
         let rows = plan.keys.num_rows();
         let schema = std::mem::replace(&mut plan.schema, Schema::empty());
         let mut next = keys_max.min(rows);
@@ -129,11 +130,13 @@ impl Connection {
             })
         };
         let (mut types, mut keys, mut equal) = (Vec::new(), Vec::new(), Vec::new());
+        let mut misfits = false;
         for (index, field) in look_up.keys.schema_ref().fields().iter().enumerate() {
             let column = described(field.name())?;
             let own = DuckType::parse(&column.declared_type);
             let to = own.field(&format!("c{index}"));
-            let array = fitting(look_up.keys.column(index), field, &to)?;
+            let (array, misfit) = fitting(look_up.keys.column(index), field, &to)?;
+            misfits |= misfit;
             equal.push(format!("{} = b.c{index}", exact(&format!("t.{}", quote(&column.name)), &own)));
             keys.push((to, array));
             types.push(own);
@@ -159,7 +162,7 @@ impl Connection {
             sorted(look_up, |name| Ok(quote(&described(name)?.name)))?
         );
         let keys = with_ordinals(keys, look_up.keys.num_rows())?;
-        Ok(Plan { sql, keys, schema: Schema::new(wanted) })
+        Ok(Plan { sql, keys, schema: Schema::new(wanted), misfits })
     }
 }
 
@@ -184,13 +187,13 @@ fn sorted(look_up: &LookUp, column: impl Fn(&str) -> Result<String>) -> Result<S
     Ok(sql)
 }
 
-/// Keys in a column's type; NULL, which finds nothing, for one that no row of the column can have.
-fn fitting(array: &ArrayRef, field: &Field, to: &Field) -> Result<ArrayRef> {
+/// Keys in a column's type, NULL, which finds nothing, for one that no row of the column can have; and whether there are such.
+fn fitting(array: &ArrayRef, field: &Field, to: &Field) -> Result<(ArrayRef, bool)> {
     let converted = convert(array, field, to)?;
     if converted.misfits.is_empty() {
-        return Ok(converted.array);
+        return Ok((converted.array, false));
     }
     let mut misfits = vec![false; array.len()];
     converted.misfits.iter().for_each(|(row, _)| misfits[*row] = true);
-    Ok(arrow::compute::nullif(&converted.array, &BooleanArray::from(misfits))?)
+    Ok((arrow::compute::nullif(&converted.array, &BooleanArray::from(misfits))?, true))
 }

@@ -38,6 +38,8 @@ pub(crate) enum Way {
     Copy(Option<usize>),
     /// A statement that says only how many rows it changed.
     Count,
+    /// The same; where it didn't change all, it is asked before COMMIT which it changed.
+    CountFirst,
     /// A statement that gives the ordinals of the rows it changed.
     Ordinals,
     /// A statement that gives each row's drawn key.
@@ -82,8 +84,35 @@ impl<'a> Prepared<'a> {
     /// Whether its one statement can be sent among others.
     pub(crate) fn is_one_statement(&self) -> bool {
         is_plain(self.plan.target)
-            && matches!(self.way, Way::Count | Way::Ordinals | Way::Drawn(_))
+            && matches!(self.way, Way::Count | Way::CountFirst | Way::Ordinals | Way::Drawn(_))
             && !self.wants_table()
+    }
+
+    /// Counts the rows of updates first, where it can be asked afterwards which they were: the rows of the answer cost a flush of 1,000 updates a
+    /// sixth of its time, and mostly all rows are there. For a step that is alone in its transaction.
+    pub(crate) fn count_first(&mut self) {
+        let target = self.plan.target;
+        let key: Vec<&str> = target.key.iter().map(|&index| target.columns[index].name()).collect();
+        let tells = self.way == Way::Ordinals
+            && target.operation == Operation::Update
+            && !self.plan.without.xmax
+            && !target.description.inherited
+            && target.description.is_unique(&key);
+        if tells {
+            self.way = Way::CountFirst;
+        }
+    }
+
+    /// Which rows were updated by this transaction, where the count didn't tell.
+    pub(crate) async fn ask(&self, connection: &Connection, applied: &mut Applied) -> Result<()> {
+        let parameters = self.batch.parameters();
+        let mut outcomes = vec![Outcome::NotFound; self.batch.rows];
+        for place in ordinals(&connection.query(&self.plan.written_here(), &parameters.bind()).await?)? {
+            outcomes[place] = Outcome::Updated;
+        }
+        applied.outcomes = Some(outcomes);
+        applied.statements += 1;
+        Ok(())
     }
 
     /// Whether the batch should go into a temporary table first.
@@ -99,7 +128,7 @@ impl<'a> Prepared<'a> {
         match self.way {
             Way::Drawn(place) => self.plan.insert_drawn(place, rows),
             Way::Ordinals => self.plan.write_with_outcomes(rows),
-            Way::Copy(_) | Way::Count | Way::UpdateThenInsert => self.plan.write(rows),
+            Way::Copy(_) | Way::Count | Way::CountFirst | Way::UpdateThenInsert => self.plan.write(rows),
         }
     }
 
@@ -143,7 +172,7 @@ impl<'a> Prepared<'a> {
     pub(crate) fn counted(&self, affected: u64) -> Applied {
         let outcome = match affected {
             all if all == self.batch.rows as u64 => Some(written(self.plan.target.operation, true)),
-            0 => Some(Outcome::Unchanged),
+            0 => Some(missing(self.plan.target.operation)),
             _ => None,
         };
         let outcomes = outcome.filter(|_| self.outcomes).map(|outcome| vec![outcome; self.batch.rows]);
@@ -153,11 +182,7 @@ impl<'a> Prepared<'a> {
     /// Rows of ordinals, and whether the row is new. A row without an ordinal leaves open which it is.
     fn told(&self, rows: &[Row]) -> Result<Applied> {
         let operation = self.plan.target.operation;
-        let missing = match operation {
-            Operation::Update | Operation::Delete => Outcome::NotFound,
-            _ => Outcome::Unchanged,
-        };
-        let mut outcomes = vec![missing; self.batch.rows];
+        let mut outcomes = vec![missing(operation); self.batch.rows];
         let mut known = true;
         for row in rows {
             let (ordinal, inserted): (Option<i64>, bool) =
@@ -234,6 +259,14 @@ pub(crate) async fn copy_in(
     sink.send(buffer.freeze()).await.map_err(error_of)?;
     unanswered.came();
     Ok(sink)
+}
+
+/// What a row is that was not written.
+pub(crate) fn missing(operation: Operation) -> Outcome {
+    match operation {
+        Operation::Update | Operation::Delete => Outcome::NotFound,
+        _ => Outcome::Unchanged,
+    }
 }
 
 fn written(operation: Operation, inserted: bool) -> Outcome {

@@ -113,27 +113,35 @@ fn without_rejected(Fitted { array, rejected }: Fitted) -> Result<ArrayRef> {
 /// A batch with columns of these types as a relation: `c0`, `c1` … in the columns' own types, and `_ordinal`. Parameters are numbered
 /// from `first`.
 pub(crate) fn relation(types: &[PgType], first: usize) -> String {
-    selected(types, first, |index| format!("c{index}"))
+    selected(types, first, true, |index| format!("c{index}"))
+}
+
+/// The same without `_ordinal`, from 1.
+pub(crate) fn cells(types: &[PgType]) -> String {
+    selected(types, 1, false, |index| format!("c{index}"))
 }
 
 /// The same with names: what `{batch}` stands for in a user's SQL.
 pub(crate) fn named_relation(types: &[PgType], names: &[&str]) -> String {
-    selected(types, 1, |index| quote(names[index]))
+    selected(types, 1, true, |index| quote(names[index]))
 }
 
-fn selected(types: &[PgType], first: usize, name: impl Fn(usize) -> String) -> String {
+fn selected(types: &[PgType], first: usize, ordinals: bool, name: impl Fn(usize) -> String) -> String {
     let columns: Vec<String> = types
         .iter()
         .enumerate()
-        .map(|(index, pg_type)| format!("{} AS {}, ", cell(index, pg_type), name(index)))
+        .map(|(index, pg_type)| format!("{} AS {}", cell(index, pg_type), name(index)))
         .collect();
     let arrays: Vec<String> =
-        (0..types.len()).map(|index| format!("unnest(${}) AS c{index}, ", index + first)).collect();
-    format!(
-        "(SELECT {}u.o - 1 AS {ORDINAL} FROM (SELECT {}generate_subscripts(${first}, 1)::int8 AS o) AS u)",
-        columns.concat(),
-        arrays.concat()
-    )
+        (0..types.len()).map(|index| format!("unnest(${}) AS c{index}", index + first)).collect();
+    let (columns, arrays) = (columns.join(", "), arrays.join(", "));
+    match ordinals {
+        true => format!(
+            "(SELECT {columns}, u.o - 1 AS {ORDINAL} \
+             FROM (SELECT {arrays}, generate_subscripts(${first}, 1)::int8 AS o) AS u)"
+        ),
+        false => format!("(SELECT {columns} FROM (SELECT {arrays}) AS u)"),
+    }
 }
 
 /// A cell in its column's type. What travels as another type is cast.

@@ -26,6 +26,7 @@ const NAME: &str = "json_build_object(
 struct Relation {
     name: Name,
     kind: char,
+    inherited: bool,
     row_security: bool,
     columns: Vec<Column>,
     unique: Vec<Unique>,
@@ -167,6 +168,7 @@ fn describe_sql() -> String {
         OR EXISTS (SELECT FROM pg_catalog.pg_rewrite r WHERE r.ev_class = c.oid AND r.rulename <> '_RETURN')";
     format!(
         "SELECT json_build_object('name', {NAME}, 'kind', c.relkind,
+        'inherited', c.relhassubclass AND c.relkind <> 'p',
         'row_security', pg_catalog.row_security_active(c.oid),
         'columns', ({columns}), 'unique', ({unique}), 'foreign_keys', ({foreign_keys}),
         'referenced_by', ({referenced_by}), 'triggers', ({triggers}), 'reacts_to_inserts', ({reacts}))::text
@@ -223,6 +225,7 @@ impl Relation {
                 _ => TableKind::Table,
             },
             partitioned: self.kind == 'p',
+            inherited: self.inherited,
             columns: self.columns.into_iter().map(Column::into_described).collect(),
             key,
             unique: self.unique.into_iter().map(Unique::into_unique_key).collect(),

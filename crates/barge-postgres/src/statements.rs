@@ -8,7 +8,7 @@ use std::sync::Arc;
 use barge_core::record::quote;
 use barge_core::store::{ForeignKey, ORDINAL, Operation, Target};
 
-use crate::batch::relation;
+use crate::batch::{cells, relation};
 use crate::options::Without;
 use crate::types::PgType;
 
@@ -65,6 +65,14 @@ impl<'a> Plan<'a> {
         }
     }
 
+    /// The same for statements that don't ask which row is which.
+    fn cells(&self) -> String {
+        match &self.source {
+            Source::Arrays => cells(&self.types),
+            Source::Table(name) => quote(name),
+        }
+    }
+
     fn name(&self, index: usize) -> String {
         quote(self.target.columns[index].name())
     }
@@ -89,12 +97,17 @@ impl<'a> Plan<'a> {
 
     /// The operation without its rows' outcomes.
     pub(crate) fn write(&self, rows: Rows) -> String {
+        let batch = match rows {
+            Rows::Traced => self.batch(),
+            Rows::Alone | Rows::Sorted => self.cells(),
+        };
+        let insert = || self.insert_from(&format!("{batch} AS b"), rows);
         match self.target.operation {
-            Operation::Insert => self.insert(rows),
-            Operation::InsertIfAbsent => format!("{} {}", self.insert(rows), self.unless_there()),
-            Operation::Upsert => format!("{} {}", self.insert(rows), self.or_set()),
-            Operation::Update => self.update(rows),
-            Operation::Delete => self.delete(),
+            Operation::Insert => insert(),
+            Operation::InsertIfAbsent => format!("{} {}", insert(), self.unless_there()),
+            Operation::Upsert => format!("{} {}", insert(), self.or_set()),
+            Operation::Update => self.update(&batch, rows),
+            Operation::Delete => self.delete(&batch),
         }
     }
 
@@ -127,8 +140,12 @@ impl<'a> Plan<'a> {
                     self.or_set()
                 )
             }
-            Operation::Update => return format!("{} RETURNING b.{ORDINAL}, false", self.update(rows)),
-            Operation::Delete => return format!("{} RETURNING b.{ORDINAL}, false", self.delete()),
+            Operation::Update => {
+                return format!("{} RETURNING b.{ORDINAL}, false", self.update(&self.batch(), rows));
+            }
+            Operation::Delete => {
+                return format!("{} RETURNING b.{ORDINAL}, false", self.delete(&self.batch()));
+            }
         };
         let equal = match rows {
             Rows::Alone => "true".to_owned(),
@@ -183,6 +200,12 @@ impl<'a> Plan<'a> {
         )
     }
 
+    /// The ordinals of rows which this transaction, which has no savepoints, wrote.
+    pub(crate) fn written_here(&self) -> String {
+        // A row version's xmin is the transaction's number without its epoch.
+        format!("{} WHERE t.xmin::text::int8 = txid_current() & 4294967295", self.matching())
+    }
+
     /// The ordinals of rows whose values in some columns are in the table.
     pub(crate) fn matching_on(&self, names: &[&str], places: &[usize]) -> String {
         let equal = and(names.iter().zip(places), |(name, index)| format!("t.{} = b.c{index}", quote(name)));
@@ -221,10 +244,6 @@ impl<'a> Plan<'a> {
             foreign_key.parent.quoted(),
             text(&foreign_key.parent.quoted())
         )
-    }
-
-    fn insert(&self, rows: Rows) -> String {
-        self.insert_from(&format!("{} AS b", self.batch()), rows)
     }
 
     fn insert_from(&self, batch: &str, rows: Rows) -> String {
@@ -286,33 +305,33 @@ impl<'a> Plan<'a> {
         format!("ON CONFLICT ({}) DO UPDATE SET {set}", list(self.keys(), |index| self.name(index)))
     }
 
-    fn update(&self, rows: Rows) -> String {
+    fn update(&self, batch: &str, rows: Rows) -> String {
         let set = list(self.target.assigned().enumerate(), |(place, index)| {
             format!("{} = {}", self.name(index), traced(rows, place == 0, format!("b.c{index}")))
         });
         format!(
             "UPDATE {} AS t SET {set} FROM {} AS b WHERE {}",
             self.table(),
-            self.sorted(rows),
+            self.sorted(batch, rows),
             self.key_equal()
         )
     }
 
-    fn delete(&self) -> String {
+    fn delete(&self, batch: &str) -> String {
         format!(
             "DELETE FROM {} AS t USING {} AS b WHERE {}",
             self.table(),
-            self.sorted(Rows::Sorted),
+            self.sorted(batch, Rows::Sorted),
             self.key_equal()
         )
     }
 
-    fn sorted(&self, rows: Rows) -> String {
+    fn sorted(&self, batch: &str, rows: Rows) -> String {
         match rows {
-            Rows::Traced | Rows::Alone => self.batch(),
+            Rows::Traced | Rows::Alone => batch.to_owned(),
             Rows::Sorted => {
                 let keys = list(self.keys(), |index| format!("b.c{index}"));
-                format!("(SELECT * FROM {} AS b ORDER BY {keys})", self.batch())
+                format!("(SELECT * FROM {batch} AS b ORDER BY {keys})")
             }
         }
     }

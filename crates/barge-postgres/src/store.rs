@@ -124,8 +124,11 @@ impl Store for PostgresStore {
         token: Option<&Token>,
         steps: &[Step],
     ) -> Result<Option<Vec<Applied>>, CommitError<Vec<Applied>>> {
-        let prepared =
+        let mut prepared =
             steps.iter().map(|step| Prepared::new(step, self.pool.without())).collect::<Result<Vec<_>>>()?;
+        if let [only] = &mut prepared[..] {
+            only.count_first();
+        }
         match self.try_transact(token, steps, &prepared).await {
             // The table of tokens isn't there yet.
             Err(CommitError::RolledBack(error)) if lacks_flushes(&error) => {
@@ -228,8 +231,11 @@ impl<'a> Dispatch<'a> {
         match sent? {
             Sent::ClaimedBefore => Ok(None),
             Sent::Done(applied) => Ok(Some(applied)),
-            Sent::Open(applied) if self.is_untold(&applied) => Err(unclear().into()),
-            Sent::Open(applied) => {
+            Sent::Open(mut applied) => {
+                self.ask(&mut applied).await.map_err(|error| of_step(error, &steps[0]))?;
+                if self.is_untold(&applied) {
+                    return Err(unclear().into());
+                }
                 let committed = self.connection.end("COMMIT").await;
                 open.is_over();
                 match committed {
@@ -388,6 +394,16 @@ impl<'a> Dispatch<'a> {
         match self.token {
             Some(token) => self.connection.claim(token).await,
             None => Ok(true),
+        }
+    }
+
+    /// Which rows were written, where a count came first and doesn't tell.
+    async fn ask(&self, applied: &mut [Applied]) -> Result<()> {
+        match (self.steps, applied) {
+            ([step], [applied]) if step.way == Way::CountFirst && applied.outcomes.is_none() => {
+                step.ask(self.connection, applied).await
+            }
+            _ => Ok(()),
         }
     }
 

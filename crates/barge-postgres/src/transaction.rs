@@ -13,7 +13,7 @@ use barge_core::store::{
 };
 use barge_core::{Error, ErrorKind, Result, TableName, Transaction};
 
-use crate::apply::{Prepared, Way, copy_in, is_plain, ordinals};
+use crate::apply::{Prepared, Way, copy_in, is_plain, missing, ordinals};
 use crate::batch::Batch;
 use crate::connection::{Connection, pipeline};
 use crate::error::{READ_ONLY, ended, error_of, leaves_commit_unknown};
@@ -155,7 +155,9 @@ impl PostgresTransaction {
                 prepared.copy(&self.connection, statement).await?
             }
             Way::UpdateThenInsert => self.update_then_insert(prepared).await?,
-            Way::Count | Way::Ordinals | Way::Drawn(_) => prepared.run(&self.connection, rows).await?,
+            Way::Count | Way::CountFirst | Way::Ordinals | Way::Drawn(_) => {
+                prepared.run(&self.connection, rows).await?
+            }
         };
         applied.statements += statements;
         // What keeps rows out may have come after the table was described.
@@ -176,10 +178,7 @@ impl PostgresTransaction {
             applied.outcomes = Some(vec![Outcome::Unchanged]);
             return Ok(());
         };
-        let left = match prepared.plan.target.operation {
-            Operation::Update | Operation::Delete => Outcome::NotFound,
-            _ => Outcome::Unchanged,
-        };
+        let left = missing(prepared.plan.target.operation);
         // What changed nothing at all kept every row out, or found it there. Of drawn keys only those are counted that no trigger changed.
         let is_drawn = matches!(prepared.way, Way::Drawn(_));
         let is_told = left == Outcome::Unchanged && (lone || (applied.affected == 0 && !is_drawn));

@@ -104,6 +104,7 @@ impl Connection {
             name: canonical,
             kind,
             partitioned: false,
+            inherited: false,
             foreign_keys: self.foreign_keys(&schema, &table)?,
             referenced_by: self.references(&schema, &table, &key)?,
             reacts_to_inserts: !triggers.is_empty(),

@@ -190,6 +190,7 @@ fn describe(table: &Table) -> Description {
         name: table.name().clone(),
         kind: TableKind::Table,
         partitioned: false,
+        inherited: false,
         columns: columns.collect(),
         unique: if key.is_empty() { Vec::new() } else { vec![unique] },
         key,

@@ -99,6 +99,7 @@ mod tests {
             name,
             kind: TableKind::Table,
             partitioned: false,
+            inherited: false,
             columns: Vec::new(),
             key: Vec::new(),
             unique: Vec::new(),

@@ -148,6 +148,8 @@ pub struct Description {
     pub kind: TableKind,
     /// Whether its rows live in partitions.
     pub partitioned: bool,
+    /// Whether other tables inherit from it: what is done to its rows is done to theirs, which its unique keys don't see.
+    pub inherited: bool,
     /// Its columns, in order.
     pub columns: Vec<DescribedColumn>,
     /// The primary key's columns, in the key's order; empty where there is none.

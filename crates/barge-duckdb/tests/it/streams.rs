@@ -189,3 +189,19 @@ async fn settings_of_arrow_change_nothing() {
     assert_eq!(rows.column(0).data_type(), &DataType::Utf8);
     assert!(matches!(rows.column(1).data_type(), DataType::List(_)));
 }
+
+#[tokio::test]
+async fn a_key_finds_rows_of_a_column_that_was_widened() {
+    let store = DuckDbStore::open("duckdb::memory:?readers=1").await.unwrap();
+    execute(
+        &store,
+        &["CREATE TABLE t(id TINYINT, name VARCHAR)", "INSERT INTO t(id) SELECT range FROM range(100)"],
+    )
+    .await;
+    let found =
+        async |count| store.look_up(keys(count)).await.unwrap().into_batch().await.unwrap().num_rows();
+    assert_eq!(found(1_000).await, 100);
+    let widen = "ALTER TABLE t ALTER COLUMN id TYPE BIGINT";
+    execute(&store, &[widen, "INSERT INTO t(id) SELECT range FROM range(100, 1000)"]).await;
+    assert_eq!(found(1_000).await, 1_000);
+}

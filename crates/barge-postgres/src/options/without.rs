@@ -13,8 +13,8 @@ pub struct Without {
     pub copy: bool,
     /// No temporary tables and sequences: large batches travel as arrays, and the rows that fail are searched for by halves.
     pub temporary: bool,
-    /// No system column `xmax`: an upsert that has to tell new rows from old ones updates first and inserts then, as it does in partitioned
-    /// tables.
+    /// No system columns `xmax` and `xmin`: an upsert that has to tell new rows from old ones updates first and inserts then, as it does in
+    /// partitioned tables; updates give every row back instead of a count.
     pub xmax: bool,
 }
 
@@ -47,7 +47,7 @@ impl Without {
         self
     }
 
-    /// Leaves the column `xmax` alone.
+    /// Leaves the columns `xmax` and `xmin` alone.
     #[must_use]
     pub fn xmax(mut self) -> Self {
         self.xmax = true;

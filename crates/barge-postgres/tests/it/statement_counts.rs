@@ -138,3 +138,69 @@ async fn a_deferrable_exclusion_is_searched_another_way() {
     assert_eq!(words.iter().filter(|word| *word == "Inserted").count(), 981);
     println!("{} statements", applied.statements);
 }
+
+async fn flushed(fresh: &Fresh, step: &Step) -> Applied {
+    fresh.db.store().transact(None, std::slice::from_ref(step)).await.unwrap().unwrap().remove(0)
+}
+
+/// A count tells what became of the rows of a flush of updates. Where it doesn't, one statement more does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_of_updates_asks_for_its_rows_only_where_some_are_missing() {
+    let plain = table("SELECT 1").await;
+    let parts = Fresh::with(&[
+        "CREATE TABLE t(id bigint PRIMARY KEY, n bigint) PARTITION BY RANGE (id)",
+        "CREATE TABLE low PARTITION OF t FOR VALUES FROM (0) TO (500)",
+        "CREATE TABLE high PARTITION OF t FOR VALUES FROM (500) TO (9000)",
+        "INSERT INTO t SELECT i, 0 FROM generate_series(0, 999) AS i",
+    ])
+    .await;
+    for fresh in [plain, parts] {
+        let all = flushed(&fresh, &step(&fresh, Operation::Update, 0..1_000, |id| id).await).await;
+        assert_eq!((all.affected, all.statements), (1_000, 1));
+        assert_eq!(all.outcomes.unwrap(), [Outcome::Updated; 1_000]);
+        let some = flushed(&fresh, &step(&fresh, Operation::Update, 400..1_400, |id| 2 * id).await).await;
+        assert_eq!((some.affected, some.statements), (600, 2));
+        let told = [vec![Outcome::Updated; 600], vec![Outcome::NotFound; 400]].concat();
+        assert_eq!(some.outcomes.unwrap(), told);
+        let none = flushed(&fresh, &step(&fresh, Operation::Update, 5_000..5_010, |id| id).await).await;
+        assert_eq!((none.affected, none.statements), (0, 1));
+        assert_eq!(none.outcomes.unwrap(), [Outcome::NotFound; 10]);
+        assert_eq!(
+            fresh.rows("SELECT sum(n)::int8 FROM t").await,
+            [(399 * 400 / 2 + 600 * 1_399).to_string()]
+        );
+    }
+}
+
+/// A row of a table that inherits counts, too, under a key that is there twice: the count is right and the keys are not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_there_twice_stands_for_no_other() {
+    let fresh = table("CREATE TABLE child() INHERITS (t)").await;
+    fresh.run("INSERT INTO child VALUES (7, 0)").await;
+    fresh.run("DELETE FROM t WHERE id = 8").await;
+    let outcomes =
+        flushed(&fresh, &step(&fresh, Operation::Update, 0..10, |id| id).await).await.outcomes.unwrap();
+    let missing: Vec<usize> = (0..10).filter(|&place| outcomes[place] == Outcome::NotFound).collect();
+    assert_eq!(missing, [8]);
+}
+
+/// The question comes after the update, and finds what others committed while it waited.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_came_while_an_update_waited_was_not_updated() {
+    let fresh = table("SELECT 1").await;
+    let step = step(&fresh, Operation::Update, 900..1_100, |_| 1).await;
+    let mut other = fresh.db.store().begin().await.unwrap();
+    other.execute("UPDATE t SET n = 5 WHERE id = 950").await.unwrap();
+    let waits =
+        "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()";
+    let (applied, ()) = tokio::join!(flushed(&fresh, &step), async {
+        while fresh.rows(waits).await.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        other.execute("INSERT INTO t VALUES (1050, 77)").await.unwrap();
+        other.commit().await.unwrap();
+    });
+    let told = [vec![Outcome::Updated; 100], vec![Outcome::NotFound; 100]].concat();
+    assert_eq!(applied.outcomes.unwrap(), told);
+    assert_eq!(fresh.rows("SELECT n FROM t WHERE id IN (950, 1050) ORDER BY id").await, ["1", "77"]);
+}

@@ -246,6 +246,7 @@ impl MemoryTable {
             name: self.name.clone(),
             kind: TableKind::Table,
             partitioned: false,
+            inherited: false,
             columns: self.columns.iter().map(MemoryColumn::describe).collect(),
             key: self.key.clone(),
             unique: unique.collect(),
