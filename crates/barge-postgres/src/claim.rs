@@ -29,6 +29,9 @@ const CLAIMED_BEFORE: &str = "22012";
 /// SQLSTATE of a table that isn't there.
 const MISSING: &str = "42P01";
 
+/// SQLSTATE of a right that the user lacks.
+const REFUSED: &str = "42501";
+
 /// SQLSTATE of a lock that was not to be had in time.
 const NOT_IN_TIME: &str = "55P03";
 
@@ -102,6 +105,7 @@ impl Connection {
                 Err(error_of(error).context(waited))
             }
             Some(MISSING) => Err(error_of(error).with_table(FLUSHES)),
+            Some(REFUSED) => Err(without_permission(&error_of(error))),
             _ => Err(error_of(error)),
         }
     }
@@ -157,7 +161,7 @@ impl Connection {
 
 fn without_permission(error: &Error) -> Error {
     let message = format!(
-        "the table {FLUSHES}, by which a writer finds out whether a cut-off commit happened, can't be made: {}; let the \
+        "the table {FLUSHES}, by which a writer finds out whether a cut-off commit happened, can't be made or written: {}; let the \
          user create tables in the schema, or create it there: CREATE TABLE {FLUSHES}(writer uuid NOT NULL, lane bigint \
          NOT NULL, sequence bigint NOT NULL, PRIMARY KEY (writer, lane)) and grant SELECT, INSERT and UPDATE on it",
         error.message()

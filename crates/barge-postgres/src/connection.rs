@@ -3,12 +3,10 @@
 //! A connection goes back to the pool when it is dropped, unless it can't be known in which state it is: a call was given up before its
 //! answer came, or the server said something that holds for the connection as a whole. Then it is closed.
 
-use std::collections::HashSet;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use barge_core::{Error, ErrorKind, Result};
 use bytes::Bytes;
@@ -23,9 +21,6 @@ use crate::claim::Tries;
 use crate::error::{error_of, is_of_connection};
 use crate::options::Without;
 
-/// The most statements that are remembered to be plain: who puts values into a statement's text makes ever new ones.
-const PLAIN_MAX: usize = 4_096;
-
 /// A value to bind, and the type it travels as.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -33,35 +28,6 @@ pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 #[derive(Default)]
 pub(crate) struct Shared {
     tries: Tries,
-    plain: Plain,
-}
-
-/// Statements whose columns are all of types that every server has, by their text's hash.
-#[derive(Default)]
-struct Plain(Mutex<HashSet<u64>>);
-
-impl Plain {
-    fn holds(&self, sql: &str) -> bool {
-        self.lock().contains(&hash_of(sql))
-    }
-
-    fn add(&self, sql: &str) {
-        let mut known = self.lock();
-        if known.len() == PLAIN_MAX {
-            known.clear();
-        }
-        known.insert(hash_of(sql));
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashSet<u64>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn hash_of(sql: &str) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    sql.hash(&mut hasher);
-    hasher.finish()
 }
 
 /// A connection of the caller's own.
@@ -73,14 +39,16 @@ pub(crate) struct Connection {
     shared: Arc<Shared>,
     /// Whether it must not be used again.
     spoiled: AtomicBool,
+    /// Whether answers on it no longer belong to the calls they come to.
+    out_of_step: AtomicBool,
     /// The lane whose token was claimed in its transaction.
     lane: Mutex<Option<(Uuid, u32)>>,
 }
 
 impl Connection {
     pub(crate) fn new(client: Object, keeps_statements: bool, without: Without, shared: Arc<Shared>) -> Self {
-        let (spoiled, lane) = (AtomicBool::new(false), Mutex::default());
-        Connection { client: Some(client), keeps_statements, without, shared, spoiled, lane }
+        let (spoiled, out_of_step, lane) = Default::default();
+        Connection { client: Some(client), keeps_statements, without, shared, spoiled, out_of_step, lane }
     }
 
     /// What the server lacks.
@@ -168,23 +136,20 @@ impl Connection {
         .await
     }
 
-    /// Sees to it that the types of a statement's columns are known before its rows come. The driver asks the server for a type that it doesn't know
-    /// over the same connection, and behind more rows than it takes in beforehand the answer never comes.
-    pub(crate) async fn learn_types(&self, sql: &str, types: &[Type]) -> Result<()> {
-        if self.shared.plain.holds(sql) {
-            return Ok(());
-        }
-        let statement = self.named(sql, types).await?;
-        if statement.columns().iter().all(|column| Type::from_oid(column.type_().oid()).is_some()) {
-            self.shared.plain.add(sql);
-        }
-        Ok(())
-    }
-
     /// Runs one statement and gives its rows as they are read. Who gives up reading them must [`spoil`](Self::spoil) the connection.
     pub(crate) async fn stream(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<RowStream> {
         let parameters = parameters.iter().map(|(value, data_type)| (*value, data_type.clone()));
         self.answer(self.client().query_typed_raw(sql, parameters)).await.map_err(error_of)
+    }
+
+    /// The same of a statement that was prepared.
+    pub(crate) async fn stream_of(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<RowStream> {
+        let values = parameters.iter().map(|(value, _)| *value);
+        self.answer(self.client().query_raw(statement, values)).await.map_err(error_of)
     }
 
     /// Runs one statement and counts the rows it changed.
@@ -216,9 +181,23 @@ impl Connection {
     }
 
     /// Begins a COPY. The statement's name is given up at once. The sink must be [finished](Self::finish); dropped, it fails the COPY.
+    ///
+    /// A COPY that is refused before its first row takes the connection with it: the driver ends it a second time, and the server's answer to that
+    /// would be taken for the next call's.
     pub(crate) async fn copy_in(&self, statement: Statement) -> Result<Pin<Box<CopyInSink<Bytes>>>> {
-        let sink = self.answer(self.client().copy_in(&statement)).await.map_err(error_of)?;
-        Ok(Box::pin(sink))
+        match self.answer(self.client().copy_in(&statement)).await {
+            Ok(sink) => Ok(Box::pin(sink)),
+            Err(error) => {
+                self.spoil();
+                self.out_of_step.store(true, Ordering::Relaxed);
+                Err(error_of(error))
+            }
+        }
+    }
+
+    /// Whether nothing more can be asked over it, not even to go back.
+    pub(crate) fn is_out_of_step(&self) -> bool {
+        self.out_of_step.load(Ordering::Relaxed)
     }
 
     /// Ends a COPY, and counts its rows.

@@ -52,14 +52,29 @@ impl Lookups {
     /// A look-up's statements: one, unless the keys are too many bytes for one.
     pub(crate) async fn readings(&self, connection: &Connection, look_up: &LookUp) -> Result<Vec<Reading>> {
         let name = look_up.table.name();
-        let description = match self.known(name) {
-            Some(description) => description,
-            None => self.ask(connection, name).await?,
+        let Some(known) = self.known(name) else {
+            let description = self.ask(connection, name).await?;
+            return self.readings_of(connection, look_up, &description).await;
         };
-        let plan = Plan::new(&description, look_up)?;
+        let readings = self.readings_of(connection, look_up, &known).await?;
+        // A key that no row could have when the table was described may have one since a column was widened.
+        if readings.iter().any(Reading::has_misfits) && self.is_changed(connection, name, &known).await? {
+            let description = self.known(name).unwrap_or(known);
+            return self.readings_of(connection, look_up, &description).await;
+        }
+        Ok(readings)
+    }
+
+    async fn readings_of(
+        &self,
+        connection: &Connection,
+        look_up: &LookUp,
+        description: &Description,
+    ) -> Result<Vec<Reading>> {
+        let plan = Plan::new(description, look_up)?;
         let way = match look_up.order.is_empty() && look_up.limit.is_none() {
             true => Way::Join,
-            false if self.is_indexed(connection, look_up, &description).await? => Way::Lateral,
+            false if self.is_indexed(connection, look_up, description).await? => Way::Lateral,
             false => Way::Window,
         };
         let mut readings = Vec::new();
@@ -123,8 +138,8 @@ impl Indexes {
     fn find(&self, columns: &HashSet<&str>) -> bool {
         self.indexes.iter().any(|index| {
             let begins = index.columns.get(..columns.len());
-            let begins =
-                begins.is_some_and(|begin| begin.iter().all(|column| columns.contains(column.as_str())));
+            let begins = begins
+                .is_some_and(|begin| begin.iter().map(String::as_str).collect::<HashSet<_>>() == *columns);
             begins || (index.unique && index.columns.iter().all(|column| columns.contains(column.as_str())))
         })
     }
@@ -135,11 +150,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// A table's indexes that give rows in an order, and hold all rows. What they compute of a row has no name.
+    /// A table's indexes that give rows in an order, and hold all rows. What they compute of a row, or sort in another way than the column, has no
+    /// name.
     async fn indexes(&self, table: &TableName) -> Result<Vec<Index>> {
         const SQL: &str = "SELECT i.indisunique, ARRAY(\
                            SELECT coalesce(a.attname::text, '') FROM pg_catalog.generate_series(0, i.indnkeyatts - 1) AS k(place) \
                            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[k.place] AND a.attnum > 0 \
+                           AND i.indcollation[k.place] IN (0, a.attcollation) \
                            ORDER BY k.place) \
                            FROM pg_catalog.pg_index i \
                            JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid JOIN pg_catalog.pg_am m ON m.oid = c.relam \
@@ -297,6 +314,7 @@ fn read_cast(pg_type: &PgType) -> &'static str {
         Kind::Enum | Kind::Other => "::text",
         Kind::Text if pg_type.sql != "text" => "::text",
         Kind::Array(item) if matches!(item.kind, Kind::Enum | Kind::Other) => "::text[]",
+        Kind::Array(item) if item.kind == Kind::Text && item.sql != "text" => "::text[]",
         _ => "",
     }
 }

@@ -2,16 +2,17 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::OnceLock;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use barge_core::store::{ORDINAL, Query, RecordStream, Target};
 use barge_core::{Error, ErrorKind, Result};
 use futures::{StreamExt, stream};
-use tokio_postgres::{Column, RowStream};
+use tokio_postgres::{Column, RowStream, Statement};
 
 use crate::batch::{Batch, named_relation, relation};
-use crate::connection::Connection;
+use crate::connection::{Connection, answered, pipeline};
 use crate::decode::Decoder;
 use crate::error::error_of;
 use crate::types::PgType;
@@ -30,6 +31,8 @@ pub(crate) struct Reading {
     columns_are_wanted: bool,
     /// Whether a statement that gives no columns is a mistake.
     must_read: bool,
+    /// A user's statement, once it is prepared. It ends with this, within its transaction.
+    statement: OnceLock<Statement>,
 }
 
 impl Reading {
@@ -42,6 +45,7 @@ impl Reading {
                 wanted: query.schema.clone(),
                 columns_are_wanted: false,
                 must_read: false,
+                statement: OnceLock::new(),
             });
         };
         let schema = batch.schema();
@@ -57,6 +61,7 @@ impl Reading {
             wanted: query.schema.clone(),
             columns_are_wanted: false,
             must_read: false,
+            statement: OnceLock::new(),
         })
     }
 
@@ -67,7 +72,44 @@ impl Reading {
 
     /// A look-up's statement, which gives the columns that are wanted.
     pub(crate) fn look_up(sql: String, keys: Batch, wanted: SchemaRef) -> Self {
-        Reading { sql, batch: Some(keys), wanted: Some(wanted), columns_are_wanted: true, must_read: true }
+        Reading {
+            sql,
+            batch: Some(keys),
+            wanted: Some(wanted),
+            columns_are_wanted: true,
+            must_read: true,
+            statement: OnceLock::new(),
+        }
+    }
+
+    /// Whether some key was none of its column's type.
+    pub(crate) fn has_misfits(&self) -> bool {
+        self.batch.as_ref().is_some_and(|batch| batch.misfits)
+    }
+
+    /// Begins a transaction and prepares the statement in it, in one round trip.
+    pub(crate) async fn begin(&self, connection: &Connection, begin: &str) -> Result<()> {
+        let (mut begun, mut prepared) = (None, None);
+        pipeline(vec![
+            Box::pin(async { begun = Some(connection.run(begin).await) }),
+            Box::pin(async { prepared = Some(self.prepare(connection).await) }),
+        ])
+        .await;
+        answered(begun)?;
+        answered(prepared)
+    }
+
+    /// Prepares a user's statement, so that the types of its columns are known before its rows come: the driver asks the server for a type
+    /// that it doesn't know over the same connection, and behind more rows than it takes in beforehand the answer never comes. What a look-up reads
+    /// is cast to types that every server has.
+    async fn prepare(&self, connection: &Connection) -> Result<()> {
+        if self.columns_are_wanted || self.statement.get().is_some() {
+            return Ok(());
+        }
+        let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
+        let statement = connection.named(&self.sql, &types).await?;
+        self.statement.get_or_init(|| statement);
+        Ok(())
     }
 
     /// Runs it, and collects its rows.
@@ -106,13 +148,14 @@ impl Reading {
     }
 
     async fn start(&self, connection: &Connection) -> Result<Pin<Box<RowStream>>> {
-        if !self.columns_are_wanted {
-            let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
-            connection.learn_types(&self.sql, &types).await?;
-        }
+        self.prepare(connection).await?;
         let parameters = self.batch.as_ref().map(Batch::parameters);
         let bound = parameters.as_ref().map(|parameters| parameters.bind()).unwrap_or_default();
-        Ok(Box::pin(connection.stream(&self.sql, &bound).await?))
+        let rows = match self.statement.get() {
+            Some(statement) => connection.stream_of(statement, &bound).await?,
+            None => connection.stream(&self.sql, &bound).await?,
+        };
+        Ok(Box::pin(rows))
     }
 
     /// Reads rows until there are `rows_max` of them, and says whether there may be more. Without a limit of rows there is none of bytes:
@@ -150,13 +193,13 @@ impl Reading {
         if let (Some(wanted), true) = (&self.wanted, self.columns_are_wanted) {
             return Ok(RecordBatch::new_empty(wanted.clone()));
         }
-        let types = self.batch.as_ref().map(Batch::parameter_types).unwrap_or_default();
-        let statement = connection.named(&self.sql, &types).await?;
-        if statement.columns().is_empty() && self.must_read {
+        self.prepare(connection).await?;
+        let columns = self.statement.get().map(Statement::columns).unwrap_or_default();
+        if columns.is_empty() && self.must_read {
             let message = "the statement gives no rows: a query has to read";
             return Err(Error::new(ErrorKind::Statement, message));
         }
-        decoder.insert(self.decoder(statement.columns())?).take()
+        decoder.insert(self.decoder(columns)?).take()
     }
 
     /// Runs it on a connection of its own, which is given back at the end; `end` is then sent over it. A stream dropped before ends the
@@ -184,6 +227,7 @@ impl Reading {
         let rows = match rows {
             Ok(rows) => rows,
             Err(error) => {
+                drop(readings);
                 guard.finish();
                 return Err(error);
             }
@@ -194,7 +238,7 @@ impl Reading {
             match state.part().await {
                 Ok((part, true)) => Some((Ok(part), Some(state))),
                 Ok((part, false)) => {
-                    state.guard.finish();
+                    state.finish();
                     Some((Ok(part), None))
                 }
                 // Rows that nobody will read may follow.
@@ -215,6 +259,13 @@ struct Streaming {
 }
 
 impl Streaming {
+    /// Statements end before their transaction: behind a pooler, another client may use the server's connection then, and the same names.
+    fn finish(self) {
+        let Streaming { readings, mut guard, rows, .. } = self;
+        drop((rows, readings));
+        guard.finish();
+    }
+
     /// A batch's worth of rows, and whether there may be more.
     async fn part(&mut self) -> Result<(RecordBatch, bool)> {
         let Streaming { readings, guard, rows, decoder } = self;

@@ -24,7 +24,7 @@ use tokio_postgres::Statement;
 
 use crate::apply::{COPY_ROWS, Prepared, Way, is_plain};
 use crate::batch::Batch;
-use crate::transaction::{ABORTED, PostgresTransaction, UNCLEAR};
+use crate::transaction::{ABORTED, PostgresTransaction, RESHAPED, UNCLEAR};
 
 /// The least rows in a chunk of which it isn't known that it fails.
 const CHUNK_MIN: usize = 64;
@@ -146,7 +146,14 @@ impl<'a> Search<'a> {
 
     /// Answers every row.
     async fn run(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
-        let one_by_one = self.answers.len() <= CHUNK_MIN || self.step.target.rows_may_meet();
+        if let Some(copying) = &mut self.copying {
+            // Outside of the savepoints of chunks: going back to one would give up the lock that keeps the table as it is.
+            let connection = transaction.connection();
+            copying.statement = Some(self.prepared.plan.prepare_copy(connection, copying.left_out).await?);
+        }
+        // A row that is inserted can only be the parent of another, which is looked for like any other parent.
+        let meets = self.step.target.rows_may_meet() && self.step.target.operation != Operation::Insert;
+        let one_by_one = meets || self.answers.len() <= CHUNK_MIN;
         if self.copying.is_some()
             && !one_by_one
             && !self.step.target.description.foreign_keys.is_empty()
@@ -256,8 +263,12 @@ impl<'a> Search<'a> {
         let (first, all) = (rows[0] as usize, rows.len());
         let place =
             self.copying.as_ref().and_then(|_| self.place_in_copy(&error).filter(|&place| place < all));
-        if error.kind() == ErrorKind::ForeignKeyViolation && !self.orphans_known {
-            self.find_orphans(transaction, first).await?;
+        // Where rows are each other's parents, those that were rejected since have left others without one.
+        let may_be_orphans = error.kind() == ErrorKind::ForeignKeyViolation
+            && (!self.orphans_known || self.step.target.rows_may_meet());
+        if may_be_orphans
+            && (self.find_orphans(transaction, first).await? || !self.step.target.rows_may_meet())
+        {
             self.chunk = self.chunk_max;
         } else if error.kind() == ErrorKind::CheckViolation && self.can_find_failed_checks() {
             self.find_failed_checks(transaction, first).await?;
@@ -331,7 +342,7 @@ impl<'a> Search<'a> {
             target.described(index).is_some_and(|column| column.equality == KeyEquality::Exact)
         };
         let columns = key.iter().map(|&index| self.prepared.batch.columns[index].clone()).collect();
-        let keys = Batch { columns, rows: self.prepared.batch.rows };
+        let keys = Batch { columns, rows: self.prepared.batch.rows, misfits: false };
         match key.iter().all(exact) {
             true => numbers_of(keys.columns.into_iter().map(|(array, _)| array).collect()),
             false => transaction.connection().key_groups(&keys).await,
@@ -382,8 +393,9 @@ fn tolerant_key(step: &Step) -> Option<Vec<usize>> {
 /// Whether an error may be the fault of one row: a row that alone fails so is rejected.
 fn may_be_a_rows(error: &Error) -> bool {
     use ErrorKind::{CheckViolation, Statement, Unsupported};
-    // The transaction had failed before, or the server lacked memory.
-    let is_servers = error.code().is_some_and(|code| [ABORTED, "53000", "53200", "53400"].contains(&code));
+    // The transaction had failed before, the table is another, or the server lacked memory.
+    let codes = [ABORTED, RESHAPED, "53000", "53200", "53400"];
+    let is_servers = error.code().is_some_and(|code| codes.contains(&code));
     !is_servers && (error.is_row() || matches!(error.kind(), CheckViolation | Statement | Unsupported))
 }
 

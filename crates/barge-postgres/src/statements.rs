@@ -7,9 +7,13 @@ use std::sync::Arc;
 
 use barge_core::record::quote;
 use barge_core::store::{ForeignKey, ORDINAL, Operation, Target};
+use barge_core::{Error, ErrorKind, Result};
+use tokio_postgres::Statement;
 
 use crate::batch::{cells, relation};
+use crate::connection::{Connection, answered, pipeline};
 use crate::options::Without;
+use crate::transaction::RESHAPED;
 use crate::types::PgType;
 
 /// A target with its columns' types: what statements are made of.
@@ -89,10 +93,63 @@ impl<'a> Plan<'a> {
         self.target.key.iter().copied()
     }
 
-    /// `COPY t(…) FROM STDIN`, without the columns at these places.
-    pub(crate) fn copy(&self, left_out: Option<usize>) -> String {
-        let columns = list(self.columns().filter(|index| Some(*index) != left_out), |index| self.name(index));
-        format!("COPY {} ({columns}) FROM STDIN (FORMAT binary)", self.table())
+    /// Prepares `COPY t(…) FROM STDIN`, without the column at this place, in a transaction, and sees to it that the columns are of the types that
+    /// they were described with, until its end: binary rows say nothing of their types, and the 8 bytes of a bigint are a double, too.
+    pub(crate) async fn prepare_copy(
+        &self,
+        connection: &Connection,
+        left_out: Option<usize>,
+    ) -> Result<Statement> {
+        let columns = self.columns().filter(|index| Some(*index) != left_out);
+        let names = list(columns.clone(), |index| self.name(index));
+        let copy = format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", self.table());
+        let insert = self.insert_of_parameters(columns.clone(), &names);
+        let (mut statement, mut inserted) = (None, None);
+        pipeline(vec![
+            // Prepared and never run, it locks the table as an insert does.
+            Box::pin(async { inserted = Some(connection.named(&insert, &[]).await) }),
+            Box::pin(async { statement = Some(connection.named(&copy, &[]).await) }),
+        ])
+        .await;
+        let reshaped = |message: String| {
+            let message = format!("the table's columns have other types than before: {message}");
+            Error::new(ErrorKind::Statement, message).with_code(RESHAPED)
+        };
+        match answered(inserted) {
+            Ok(inserted) => {
+                for (index, found) in columns.zip(inserted.params()) {
+                    if let Some(own) = self.types[index].built_in().filter(|own| own != found) {
+                        let name = self.name(index);
+                        return Err(reshaped(format!("{name} is {found}, and was {own}")));
+                    }
+                }
+            }
+            // No assignment, or no such type.
+            Err(error) if matches!(error.code(), Some("42804" | "42704" | "42846")) => {
+                return Err(reshaped(error.message().to_owned()));
+            }
+            Err(error) => return Err(error),
+        }
+        answered(statement)
+    }
+
+    /// An insert of one parameter a column, which takes the column's own type; where that is none of PostgreSQL's own, of which the driver would ask
+    /// what it is, a text that becomes one.
+    fn insert_of_parameters(&self, columns: impl Iterator<Item = usize>, names: &str) -> String {
+        let parameters = list(columns.enumerate(), |(place, index)| {
+            let own = &self.types[index];
+            match own.built_in() {
+                Some(_) => format!("${}", place + 1),
+                None => format!("${}::text::{}", place + 1, own.sql),
+            }
+        });
+        format!("INSERT INTO {} ({names}){} VALUES ({parameters})", self.table(), self.overriding())
+    }
+
+    fn overriding(&self) -> &'static str {
+        let identity =
+            self.columns().any(|index| self.target.described(index).is_some_and(|column| column.identity));
+        if identity { " OVERRIDING SYSTEM VALUE" } else { "" }
     }
 
     /// The operation without its rows' outcomes.
@@ -231,9 +288,10 @@ impl<'a> Plan<'a> {
         )
     }
 
-    /// The ordinals of rows whose foreign key names no parent. `places` are the key's columns in the batch.
-    pub(crate) fn orphans(&self, foreign_key: &ForeignKey, places: &[usize]) -> String {
-        let given = and(places.iter(), |index| format!("b.c{index} IS NOT NULL"));
+    /// The ordinals of rows whose foreign key names no parent. The batch holds the key's columns alone.
+    pub(crate) fn orphans(&self, foreign_key: &ForeignKey) -> String {
+        let places = 0..foreign_key.parent_columns.len();
+        let given = and(places.clone(), |index| format!("b.c{index} IS NOT NULL"));
         let equal = and(foreign_key.parent_columns.iter().zip(places), |(name, index)| {
             format!("p.{} = b.c{index}", quote(name))
         });
@@ -243,6 +301,18 @@ impl<'a> Plan<'a> {
             self.batch(),
             foreign_key.parent.quoted(),
             text(&foreign_key.parent.quoted())
+        )
+    }
+
+    /// The same of a foreign key of the table to itself, where a row's parent may be the row itself or one before it. The batch holds the key's
+    /// columns, and then those it points at.
+    pub(crate) fn orphans_among_themselves(&self, foreign_key: &ForeignKey) -> String {
+        let width = foreign_key.parent_columns.len();
+        let equal = and(0..width, |index| format!("e.c{} = b.c{index}", width + index));
+        format!(
+            "{} AND NOT EXISTS (SELECT 1 FROM {} AS e WHERE {equal} AND e.{ORDINAL} <= b.{ORDINAL})",
+            self.orphans(foreign_key),
+            self.batch(),
         )
     }
 
@@ -258,9 +328,6 @@ impl<'a> Plan<'a> {
             };
             traced(rows, index == 0, cell)
         });
-        let identity =
-            self.columns().any(|index| self.target.described(index).is_some_and(|column| column.identity));
-        let overriding = if identity { " OVERRIDING SYSTEM VALUE" } else { "" };
         let order = match rows {
             Rows::Sorted if self.target.operation.is_keyed() => {
                 format!(" ORDER BY {}", list(self.keys(), |index| format!("b.c{index}")))
@@ -268,9 +335,10 @@ impl<'a> Plan<'a> {
             _ => String::new(),
         };
         format!(
-            "INSERT INTO {} AS t ({}){overriding} SELECT {cells} FROM {batch}{order}",
+            "INSERT INTO {} AS t ({}){} SELECT {cells} FROM {batch}{order}",
             self.table(),
-            list(self.columns(), |index| self.name(index))
+            list(self.columns(), |index| self.name(index)),
+            self.overriding()
         )
     }
 

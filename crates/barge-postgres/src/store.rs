@@ -24,6 +24,9 @@ use crate::read::{Reading, keys_of};
 use crate::statements::Rows;
 use crate::transaction::{IN_ORDER, PostgresTransaction, meets_others, of_step, unclear};
 
+/// How often a query is begun whose statement's name is taken.
+const NAMES_TRIED: usize = 8;
+
 /// A database in PostgreSQL.
 ///
 /// Connections are made when they are needed, up to the pool's size. A transaction holds one from its beginning to its end, a look-up or
@@ -62,6 +65,16 @@ impl PostgresStore {
             Some(dispatch) => dispatch.send(steps).await,
             None => in_turn(connection, Arc::clone(&self.lookups), token, steps).await,
         }
+    }
+
+    async fn try_query(&self, query: &Query) -> Result<RecordStream> {
+        let reading = Reading::query(query)?;
+        let connection = self.pool.get().await?;
+        if let Err(error) = reading.begin(&connection, "BEGIN READ ONLY").await {
+            connection.send("ROLLBACK");
+            return Err(error);
+        }
+        reading.stream(connection, Some("COMMIT")).await
     }
 
     /// A look-up whose table may have changed since it was described.
@@ -140,10 +153,14 @@ impl Store for PostgresStore {
     }
 
     async fn query(&self, query: Query) -> Result<RecordStream> {
-        let reading = Reading::query(&query)?;
-        let connection = self.pool.get().await?;
-        connection.run("BEGIN READ ONLY").await?;
-        reading.stream(connection, Some("COMMIT")).await
+        // Behind a pooler, another client's statement may be left on the server's connection under the same name: the next has another.
+        for _ in 1..NAMES_TRIED {
+            match self.try_query(&query).await {
+                Err(error) if matches!(error.code(), Some("42P05" | "26000")) => {}
+                read => return read,
+            }
+        }
+        self.try_query(&query).await
     }
 
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream> {
@@ -340,7 +357,6 @@ impl<'a> Dispatch<'a> {
         let Way::Copy(left_out) = prepared.way else { return Err(crate::error::ended().into()) };
         let named = |error: Error| of_step(error, &steps[0]);
         self.prepare().await?;
-        let sql = prepared.plan.copy(left_out);
         let mut begun = None;
         let mut claimed = None;
         let mut statement: Option<Result<Statement>> = None;
@@ -348,7 +364,7 @@ impl<'a> Dispatch<'a> {
             Box::pin(async { begun = Some(self.connection.run("BEGIN").await) }),
             Box::pin(async { claimed = Some(self.claim().await) }),
             Box::pin(async {
-                statement = Some(self.connection.named(&sql, &[]).await);
+                statement = Some(prepared.plan.prepare_copy(self.connection, left_out).await);
             }),
         ];
         pipeline(calls).await;
@@ -370,6 +386,7 @@ impl<'a> Dispatch<'a> {
             // Fewer than were sent, where a trigger came after the table was described.
             (Ok(rows), Some(Ok(()))) => Ok(Sent::Done(vec![prepared.counted(rows)])),
             // Said by the server, so that COMMIT found nothing to commit.
+            (Err(error), Some(Ok(()))) => Err(named(error).into()),
             (Err(error), _) if is_refusal(&error) => Err(named(error).into()),
             (_, Some(Err(error))) => Err(of_commit(error, self.foreseen())),
             (Err(error), _) => Err(CommitError::Unknown { error, applied: self.foreseen() }),

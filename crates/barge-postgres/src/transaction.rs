@@ -88,8 +88,8 @@ impl PostgresTransaction {
             }
             Err(error) => {
                 let back = format!("ROLLBACK TO {savepoint}; RELEASE {savepoint}");
-                if error.code() == Some(ABORTED) {
-                    // An earlier way back, which was not waited for, was refused.
+                if error.code() == Some(ABORTED) || self.connection.is_out_of_step() {
+                    // An earlier way back, which was not waited for, was refused; or there is none.
                     self.state = State::Failed;
                 } else if error.code().is_some() && error.kind() != ErrorKind::ConnectionLost {
                     // The server refused something, so it is there, and takes this without being waited for.
@@ -150,8 +150,7 @@ impl PostgresTransaction {
         }
         let mut applied = match prepared.way {
             Way::Copy(left_out) => {
-                let sql = prepared.plan.copy(left_out);
-                let statement = self.connection.named(&sql, &[]).await?;
+                let statement = prepared.plan.prepare_copy(&self.connection, left_out).await?;
                 prepared.copy(&self.connection, statement).await?
             }
             Way::UpdateThenInsert => self.update_then_insert(prepared).await?,
@@ -317,6 +316,9 @@ pub(crate) fn unclear() -> Error {
 pub(crate) const ABORTED: &str = "25P02";
 
 pub(crate) const UNCLEAR: &str = "barge: unclear";
+
+/// Stands for a table whose columns have other types than they were described with.
+pub(crate) const RESHAPED: &str = "barge: reshaped";
 
 /// An error of a step, with the table it speaks of.
 pub(crate) fn of_step(error: Error, step: &Step) -> Error {

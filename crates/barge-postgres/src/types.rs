@@ -192,6 +192,23 @@ impl PgType {
     }
 }
 
+impl PgType {
+    /// The type itself, where it is one of PostgreSQL's own with a binary form known here, and no domain or enum.
+    pub(crate) fn built_in(&self) -> Option<Type> {
+        if Kind::parse(&self.sql) != self.kind {
+            return None;
+        }
+        let Kind::Array(item) = &self.kind else { return self.element_type() };
+        Some(match item.element_type()? {
+            Type::NAME => Type::NAME_ARRAY,
+            Type::XML => Type::XML_ARRAY,
+            Type::VARCHAR => Type::VARCHAR_ARRAY,
+            Type::BPCHAR => Type::BPCHAR_ARRAY,
+            _ => item.parameter_array_type(),
+        })
+    }
+}
+
 impl Kind {
     /// The kind of a type's name as `format_type` writes it, or of the word `enum`.
     pub(crate) fn parse(type_name: &str) -> Kind {

@@ -195,9 +195,18 @@ impl Planner {
             return Ok(redirected);
         }
         if description.is_none() {
-            self.database.create(&route.table).await?;
-            self.created = Some(route.table.columns().len());
-            let description = self.database.describe(&name).await?;
+            let created = self.database.create(&route.table).await;
+            self.known.remove(&name);
+            let description = match (created, self.describe(&name).await?) {
+                (Ok(()), Some(description)) => {
+                    self.created = Some(route.table.columns().len());
+                    description
+                }
+                // Another load made it at the same moment.
+                (Err(_), Some(description)) if self.mode != Some(Mode::Create) => description,
+                (Err(error), _) => return Err(error.into()),
+                (Ok(()), None) => return Err(self.missing_table(&name).await.context(file).into()),
+            };
             self.known.insert(name.clone(), Some(Arc::clone(&description)));
             return self.route_to(file, &name, schema, operation, Some(&description));
         }

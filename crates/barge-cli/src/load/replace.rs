@@ -12,9 +12,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
+use arrow::datatypes::{DataType, Int64Type};
 use barge::record::quote;
 use barge::store::{Action, Description, ForeignKey, TableKind};
-use barge::{Database, Dialect, Error, ErrorKind, Result, Table, TableName};
+use barge::{Database, Dialect, Error, ErrorKind, Result, Table, TableName, Tx};
 
 use super::plan::Route;
 use crate::is_missing_table;
@@ -100,7 +102,11 @@ impl Replacement {
     async fn try_swap(&self, database: &Database) -> Result<()> {
         let statements = &self.swap_sql(database.store().dialect());
         let swapped = database.retry(|mut tx| async move {
-            for statement in statements {
+            // The last one drops the table beside, or gives it its name.
+            for (place, statement) in statements.iter().enumerate() {
+                if self.existed && place + 1 == statements.len() {
+                    self.check_swapped(&mut tx).await?;
+                }
                 tx.execute(statement.as_str()).await?;
             }
             tx.writes(self.name.clone());
@@ -114,6 +120,30 @@ impl Replacement {
             }
         }
         Ok(())
+    }
+
+    /// Sees to it that the table holds the new rows and no others: triggers and rules may keep new rows out, and old ones in.
+    async fn check_swapped(&self, tx: &mut Tx) -> Result<()> {
+        // A batch, because there is no other statement in a transaction that gives rows.
+        let one: ArrayRef = Arc::new(Int64Array::from(vec![1]));
+        let one = RecordBatch::try_from_iter([("one", one)])?;
+        let count = |table: &str| format!("CAST((SELECT count(*) FROM {table}) AS bigint)");
+        let sql =
+            format!("SELECT {}, {} FROM {{batch}} AS b", count(&self.name_sql), count(&self.beside_sql));
+        let counted = tx.over(&one, sql.as_str()).await?;
+        let number = |index: usize| {
+            let numbers = arrow::compute::cast(counted.column(index), &DataType::Int64)?;
+            Ok::<_, Error>(numbers.as_primitive::<Int64Type>().value(0))
+        };
+        let (there, loaded) = (number(0)?, number(1)?);
+        if there == loaded {
+            return Ok(());
+        }
+        let message = format!(
+            "the table would hold {there} rows where {loaded} were loaded: a trigger or rule keeps new rows out, or old ones in; use --mode \
+             upsert or append, which tell what became of each row"
+        );
+        Err(Error::new(ErrorKind::Unsupported, message).with_table(self.name.to_string()))
     }
 
     fn swap_sql(&self, dialect: Dialect) -> Vec<String> {
@@ -182,6 +212,11 @@ fn check_replaceable(description: &Description, dialect: Dialect) -> Result<()> 
     };
     if description.kind != TableKind::Table {
         return refuse("only the rows of a table can be replaced, and this is none".into());
+    }
+    if description.inherited {
+        return refuse(
+            "other tables inherit from it, and replacing its rows would delete theirs; use --mode upsert, or empty them yourself".into(),
+        );
     }
     if let (Dialect::DuckDb, Some(reference)) = (dialect, description.referenced_by.first()) {
         return refuse(format!(

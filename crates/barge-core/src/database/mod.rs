@@ -95,6 +95,12 @@ impl Core {
     }
 }
 
+/// Whether rows may have failed because they were held against their table as it was once.
+fn may_be_of_shape(error: &Error) -> bool {
+    use crate::ErrorKind::{InvalidValue, MissingColumn, MissingTable, NotNullViolation, Statement};
+    matches!(error.kind(), MissingTable | MissingColumn | Statement | InvalidValue | NotNullViolation)
+}
+
 /// What an operation over many rows did: all of them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Written {
@@ -426,7 +432,21 @@ impl Database {
             return Ok(Written::default());
         }
         let target = self.core.target(R::table(), operation).await?;
-        let Some(part) = self.core.part(target, records)? else { return Ok(Written::default()) };
+        match self.write_to(&target, records).await {
+            // A table that changed since it was described: the same rows may go through.
+            Err(error)
+                if may_be_of_shape(&error) && self.core.forget_changed([&target].into_iter()).await =>
+            {
+                let target = self.core.target(R::table(), operation).await?;
+                self.write_to(&target, records).await
+            }
+            written => written,
+        }
+    }
+
+    async fn write_to<R: Record>(&self, target: &Arc<Target>, records: &[R]) -> Result<Written> {
+        let part = self.core.part(Arc::clone(target), records)?;
+        let Some(part) = part else { return Ok(Written::default()) };
         let options = FlushOptions {
             rows: records.len() as u32,
             outcomes: true,

@@ -20,8 +20,7 @@ impl Alters {
             // Maybe another statement behind the first.
             _ if !behind.is_empty() => Alters::Tables,
             "INSERT" | "UPDATE" | "DELETE" | "MERGE" | "VALUES" => Alters::Nothing,
-            // Into a new table, which a statement within WITH can't make.
-            "SELECT" if has_word(sql, "INTO") => Alters::Tables,
+            "SELECT" | "WITH" if selects_into(sql) => Alters::Tables,
             "SELECT" | "WITH" if !sql.contains('(') => Alters::Nothing,
             "SELECT" | "WITH" => Alters::ByFunctions,
             _ => Alters::Tables,
@@ -32,12 +31,15 @@ impl Alters {
 /// Whether a statement leaves something behind in its session, by its words: settings, prepared statements, temporary tables and the like, which are not for
 /// whoever gets the connection next. What functions do, such as `set_config`, can't be told.
 pub fn changes_session(sql: &str) -> bool {
-    let second = || sql.to_ascii_uppercase().split_whitespace().nth(1).unwrap_or_default().to_owned();
-    match first_word(sql).as_str() {
-        "SET" => !["LOCAL", "TRANSACTION", "CONSTRAINTS"].contains(&second().as_str()),
+    let (first, rest) = split_word(sql);
+    match first.as_str() {
+        "SET" => !["LOCAL", "TRANSACTION", "CONSTRAINTS"].contains(&first_word(rest).as_str()),
+        // A block of code or a procedure may do any of these.
+        "DO" | "CALL" => true,
         "RESET" | "DISCARD" | "LISTEN" | "UNLISTEN" | "PREPARE" | "DEALLOCATE" | "DECLARE" | "LOAD" => true,
-        "CREATE" | "SELECT" | "WITH" => {
-            Alters::of(sql) == Alters::Tables && (has_word(sql, "TEMP") || has_word(sql, "TEMPORARY"))
+        "CREATE" | "SELECT" | "WITH" | "EXPLAIN" => {
+            let temporary = ["TEMP", "TEMPORARY", "PG_TEMP"];
+            Alters::of(sql) == Alters::Tables && temporary.iter().any(|word| has_word(sql, word))
         }
         _ => false,
     }
@@ -55,18 +57,36 @@ pub(crate) fn ends_transaction(sql: &str) -> bool {
     let (begins, ends) = (["BEGIN", "START"], ["COMMIT", "END", "ABORT"]);
     match word.as_str() {
         "ROLLBACK" => !has_word(sql, "TO"),
-        "PREPARE" => sql.to_ascii_uppercase().split_whitespace().nth(1) == Some("TRANSACTION"),
+        "PREPARE" => first_word(split_word(sql).1) == "TRANSACTION",
         word => begins.contains(&word) || ends.contains(&word),
     }
 }
 
+fn words(sql: &str) -> impl Iterator<Item = &str> {
+    sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_').filter(|word| !word.is_empty())
+}
+
 fn has_word(sql: &str, wanted: &str) -> bool {
-    sql.split(|letter: char| !letter.is_alphanumeric() && letter != '_')
-        .any(|word| word.eq_ignore_ascii_case(wanted))
+    words(sql).any(|word| word.eq_ignore_ascii_case(wanted))
+}
+
+/// Whether a query may put its rows into a new table: an INTO that is no INSERT's or MERGE's.
+fn selects_into(sql: &str) -> bool {
+    let mut before = "";
+    words(sql).any(|word| {
+        let writes = ["INSERT", "MERGE"].iter().any(|verb| before.eq_ignore_ascii_case(verb));
+        before = word;
+        word.eq_ignore_ascii_case("INTO") && !writes
+    })
 }
 
 /// The first word in capitals, behind comments and opening parentheses.
 fn first_word(sql: &str) -> String {
+    split_word(sql).0
+}
+
+/// The same, and what follows it.
+fn split_word(sql: &str) -> (String, &str) {
     let mut rest = sql;
     loop {
         rest =
@@ -78,7 +98,7 @@ fn first_word(sql: &str) -> String {
         };
     }
     let end = rest.find(|letter: char| !letter.is_ascii_alphabetic()).unwrap_or(rest.len());
-    rest[..end].to_ascii_uppercase()
+    (rest[..end].to_ascii_uppercase(), &rest[end..])
 }
 
 /// What follows a comment, which may hold others.
@@ -116,6 +136,8 @@ mod tests {
             ("SELECT * FROM t", Alters::Nothing),
             ("(WITH a AS (SELECT 1) SELECT * FROM a)", Alters::ByFunctions),
             ("SELECT * INTO made FROM t", Alters::Tables),
+            ("WITH a AS (SELECT 1) SELECT * INTO made FROM a", Alters::Tables),
+            ("WITH a AS (DELETE FROM t) INSERT INTO u SELECT f(1)", Alters::ByFunctions),
             ("ALTER TABLE t ADD COLUMN n int", Alters::Tables),
             ("CREATE TABLE made AS SELECT * FROM {batch} AS b", Alters::Tables),
             ("DELETE FROM t; DROP TABLE t", Alters::Tables),
@@ -133,11 +155,20 @@ mod tests {
             "LISTEN a",
             "CREATE TEMP TABLE t (id int)",
             "SELECT 1 INTO TEMPORARY t",
+            "WITH a AS (SELECT 1) SELECT * INTO TEMP t FROM a",
+            "CREATE TABLE pg_temp.t (id int)",
+            "-- transaction settings\nSET search_path TO a",
+            "/* LOCAL */ SET x = 1",
+            "DO $$ BEGIN SET x = 1; END $$",
+            "CALL p()",
+            "EXPLAIN ANALYZE CREATE TEMP TABLE t AS SELECT 1",
         ] {
             assert!(changes_session(sql), "{sql}");
         }
         for sql in [
             "SET LOCAL x = 1",
+            "SET /* here */ LOCAL x = 1",
+            "WITH a AS (DELETE FROM temp RETURNING *) INSERT INTO t SELECT * FROM a",
             "SET TRANSACTION READ ONLY",
             "CREATE TABLE t (id int)",
             "SELECT temp FROM t",

@@ -16,6 +16,8 @@ pub(crate) enum Wrong {
     Scale(i8),
     NoSuchDate,
     NoSuchTime,
+    /// A time more exact than microseconds.
+    Fraction,
     /// An offset from UTC in a column without a time zone.
     Offset,
     /// The place of the first bad byte in the value.
@@ -76,6 +78,7 @@ impl Wrong {
                 format!("{shown} is not {kind}: there is no such day in the years 1 to 9999")
             }
             Wrong::NoSuchTime => format!("{shown} is not {kind}: there is no such time of day"),
+            Wrong::Fraction => format!("{shown} is more exact than microseconds, and nothing is cut off"),
             Wrong::Offset => format!("{shown} has an offset from UTC, and the column has no time zone"),
             Wrong::Utf8(at) => {
                 let byte = value.get(*at).copied().unwrap_or_default();

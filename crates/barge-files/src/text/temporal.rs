@@ -36,8 +36,8 @@ pub(super) fn date(bytes: &[u8]) -> Result<i32, Wrong> {
     Ok(days as i32 - 719_468)
 }
 
-/// Microseconds since midnight of `HH:MM[:SS[.fraction]]`, and what follows. Digits beyond the sixth of a fraction are
-/// dropped.
+/// Microseconds since midnight of `HH:MM[:SS[.fraction]]`, and what follows. Digits beyond the sixth of a fraction have to be
+/// zeros: nothing is cut off.
 #[inline]
 fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
     if bytes.len() < 5 || bytes[2] != b':' {
@@ -59,6 +59,9 @@ fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
             for place in 0..6 {
                 let digit = fraction[..digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
                 micros = micros * 10 + digit;
+            }
+            if fraction[..digits].iter().skip(6).any(|&digit| digit != b'0') {
+                return Err(Wrong::Fraction);
             }
             rest = &fraction[digits..];
         }
@@ -171,7 +174,9 @@ mod tests {
         assert_eq!(timestamp(b"2024-02-29"), Ok((day, None)));
         assert_eq!(timestamp(b"2024-02-29T00:01"), Ok((day + 60 * MICROS_A_SECOND, None)));
         assert_eq!(timestamp(b"2024-02-29 00:00:01.5"), Ok((day + 1_500_000, None)));
-        assert_eq!(timestamp(b"2024-02-29 00:00:00.123456789Z"), Ok((day + 123_456, Some(0))));
+        assert_eq!(timestamp(b"2024-02-29 00:00:00.123456000Z"), Ok((day + 123_456, Some(0))));
+        assert_eq!(timestamp(b"2024-02-29 00:00:00.1234567"), Err(Wrong::Fraction));
+        assert_eq!(time(b"00:00:00.0000001"), Err(Wrong::Fraction));
         assert_eq!(timestamp(b"2024-02-29T00:00:00+02"), Ok((day, Some(7200))));
         assert_eq!(timestamp(b"2024-02-29T00:00:00-0130"), Ok((day, Some(-5400))));
         assert_eq!(instant(b"2024-02-29T01:30:00+01:30"), Ok(day));

@@ -53,6 +53,49 @@ pub(crate) fn parts(text: &str) -> Option<Parts<'_>> {
     Some(Parts { negative, whole, fraction })
 }
 
+/// A number as people and programs write it (`+5`, `.5`, `007`, `1e3`, ` inf `) as a literal; nothing where PostgreSQL would not take it.
+pub(crate) fn plain(text: Cow<'_, str>) -> Option<Cow<'_, str>> {
+    if is_special(&text) || parts(&text).is_some() {
+        return Some(text);
+    }
+    let trimmed = text.trim_matches(|letter: char| letter.is_ascii_whitespace());
+    let (sign, unsigned) = match trimmed.strip_prefix('-') {
+        Some(unsigned) => ("-", unsigned),
+        None => ("", trimmed.strip_prefix('+').unwrap_or(trimmed)),
+    };
+    if trimmed.eq_ignore_ascii_case("nan") {
+        return Some("NaN".into());
+    }
+    if ["inf", "infinity"].iter().any(|word| unsigned.eq_ignore_ascii_case(word)) {
+        return Some(format!("{sign}Infinity").into());
+    }
+    let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {
+        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i32>().ok()?),
+        None => (unsigned, 0),
+    };
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let mut digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let point = i64::try_from(whole.len()).ok()? + i64::from(exponent);
+    if point.unsigned_abs() as usize > WHOLE_DIGITS_MAX {
+        return None;
+    }
+    let zeros = |count: i64| "0".repeat(usize::try_from(count).unwrap_or(0));
+    digits = format!("{}{digits}{}", zeros(-point), zeros(point - digits.len() as i64));
+    let (whole, fraction) = digits.split_at(usize::try_from(point).unwrap_or(0));
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let is_zero = whole == "0" && fraction.bytes().all(|digit| digit == b'0');
+    let literal = match (if is_zero { "" } else { sign }, fraction) {
+        (sign, "") => format!("{sign}{whole}"),
+        (sign, fraction) => format!("{sign}{whole}.{fraction}"),
+    };
+    parts(&literal)?;
+    Some(literal.into())
+}
+
 /// The literal as a numeric of a precision and scale holds it: with as many digits after the point as the scale says.
 /// Nothing where it would be rounded or has too many digits.
 pub(crate) fn within(text: Cow<'_, str>, precision: u32, scale: i32) -> Option<Cow<'_, str>> {
@@ -195,6 +238,50 @@ mod tests {
             if value.checked_mul(POWERS[scale.min(0).unsigned_abs() as usize]).is_some() {
                 prop_assert_eq!(scaled(&text, scale), Some(value));
             }
+        }
+    }
+
+    #[test]
+    fn numbers_are_taken_as_people_write_them() {
+        for (text, literal) in [
+            ("1e2", "100"),
+            ("1E2", "100"),
+            ("1.50e1", "15.0"),
+            ("-12.5e-3", "-0.0125"),
+            ("007", "7"),
+            ("+5", "5"),
+            (".5", "0.5"),
+            ("5.", "5"),
+            (" 5 ", "5"),
+            ("-0", "0"),
+            ("-0.00", "0.00"),
+            ("0e5", "0"),
+            ("nan", "NaN"),
+            ("infinity", "Infinity"),
+            ("-INF", "-Infinity"),
+            ("12.50", "12.50"),
+        ] {
+            assert_eq!(plain(text.into()).as_deref(), Some(literal), "{text}");
+        }
+        assert_eq!(plain("1e500".into()).map(|text| text.len()), Some(501));
+        for text in [
+            "",
+            " ",
+            ".",
+            "e5",
+            "1e",
+            "1 2",
+            "1.2.3",
+            "0x1",
+            "--1",
+            "1e99999999999",
+            "1e131073",
+            "1e-20000",
+            "-nan",
+            "1_0",
+            "１",
+        ] {
+            assert_eq!(plain(text.into()), None, "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use std::fmt;
 use arrow::datatypes::{DataType, Field, TimeUnit};
 use barge_core::record::is_uuid;
 
-use super::number::{is_special, within};
+use super::number::{plain, within};
 use super::text::*;
 use crate::types::Kind;
 
@@ -244,7 +244,7 @@ impl<'a> Value<'a> {
     fn number(self) -> Option<Cow<'a, str>> {
         match self {
             Value::Number(literal) => Some(literal),
-            Value::Text(text) => (is_special(&text) || super::number::parts(&text).is_some()).then_some(text),
+            Value::Text(text) => plain(text),
             // Rust writes floats without an exponent: their shortest decimal.
             Value::Single(value) if value.is_finite() && value != 0.0 => Some(value.to_string().into()),
             Value::Double(value) if value.is_finite() && value != 0.0 => Some(value.to_string().into()),

@@ -4,7 +4,7 @@ use super::parameters::Wrong;
 
 /// Parts of PostgreSQL that are left alone, for servers that speak its protocol and lack them. All false by default: everything is used.
 ///
-/// What is left always needs several `unnest` in a select list, in step, `generate_subscripts`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING`, `RETURNING` in common table
+/// What is left always needs several `unnest` in a select list, in step, and in `FROM`, `generate_series`, `INSERT … ON CONFLICT`, `UPDATE … FROM`, `DELETE … USING`, `RETURNING` in common table
 /// expressions, savepoints, and the catalog `pg_catalog`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

@@ -160,8 +160,17 @@ impl<'a> Search<'a> {
             let places: Option<Vec<usize>> =
                 foreign_key.columns.iter().map(|column| self.place_of(column)).collect();
             let Some(places) = places else { continue };
-            let (plan, parameters) = self.narrowed(&rows, &places)?;
-            let sql = plan.orphans(foreign_key, &all_of(&places));
+            let (sql, parameters) = match self.parent_places(foreign_key) {
+                Some(parents) => {
+                    let both = [places.as_slice(), &parents].concat();
+                    let (plan, parameters) = self.narrowed(&rows, &both)?;
+                    (plan.orphans_among_themselves(foreign_key), parameters)
+                }
+                None => {
+                    let (plan, parameters) = self.narrowed(&rows, &places)?;
+                    (plan.orphans(foreign_key), parameters)
+                }
+            };
             for place in self.pointed(transaction, &sql, &parameters).await? {
                 let row = rows[place];
                 orphans.entry(row).or_insert_with(|| self.orphan(row, foreign_key, &places));
@@ -182,6 +191,13 @@ impl<'a> Search<'a> {
             orphans.retain(|row, _| !failing.contains_key(row));
         }
         self.reject_pointed(transaction, orphans).await
+    }
+
+    /// Where a foreign key points at the table itself: the places of the columns it points at.
+    fn parent_places(&self, foreign_key: &ForeignKey) -> Option<Vec<usize>> {
+        let own = foreign_key.parent == *self.step.target.table();
+        let places = foreign_key.parent_columns.iter().map(|column| self.place_of(column));
+        if own { places.collect() } else { None }
     }
 
     /// Whether the values of the batch are all that a CHECK looks at, so that it can be evaluated over the batch alone.

@@ -62,18 +62,12 @@ impl Search<'_> {
     }
 
     async fn copy(&mut self, transaction: &mut PostgresTransaction, rows: &[u32]) -> Result<()> {
-        let Some(copying) = &mut self.copying else {
+        let Some(copying) = &self.copying else {
             return self.send(transaction, rows, Rows::Sorted).await;
         };
         let mut part = self.prepared.of_rows(rows)?;
         part.way = Way::Copy(copying.left_out);
-        let statement = match &copying.statement {
-            Some(statement) => statement.clone(),
-            None => {
-                let sql = part.plan.copy(copying.left_out);
-                copying.statement.insert(transaction.connection().named(&sql, &[]).await?).clone()
-            }
-        };
+        let Some(statement) = copying.statement.clone() else { return Err(unclear()) };
         self.statements += 1;
         let applied = part.copy(transaction.connection(), statement).await?;
         if applied.affected != rows.len() as u64 {

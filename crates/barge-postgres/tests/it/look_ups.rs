@@ -7,7 +7,8 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use barge_core::Direction::{Ascending, Descending};
 use barge_core::record::Keys;
-use barge_core::{FromRow, LookUpBy, Record, Table};
+use barge_core::{Database, FromRow, LookUpBy, Record, Table};
+use barge_postgres::PostgresOptions;
 
 use super::support::Fresh;
 
@@ -31,12 +32,17 @@ struct Event {
     name: String,
 }
 
+/// A connection of its own: the server counts what an index's making read to the next transactions of its session.
+async fn anew(fresh: &Fresh) -> Database {
+    Database::new(PostgresOptions::from_url(&fresh.url()).unwrap().open().await.unwrap())
+}
+
 /// How many rows of the table a look-up read: by an index, and from end to end.
 async fn cost(fresh: &Fresh, by: &LookUpBy, keys: impl Keys) -> (usize, i64, i64) {
     const SQL: &str = "SELECT idx_tup_fetch, seq_tup_read FROM pg_stat_xact_user_tables JOIN {batch} AS b ON relname = b.name";
     let name: ArrayRef = Arc::new(StringArray::from(vec!["events"]));
     let names = RecordBatch::try_from_iter([("name", name)]).unwrap();
-    let mut tx = fresh.db.begin().await.unwrap();
+    let mut tx = anew(fresh).await.begin().await.unwrap();
     let found = tx.look_up(Event::table(), by, keys).await.unwrap();
     let read = tx.over(&names, SQL).await.unwrap();
     let number = |index: usize| read.column(index).as_primitive::<Int64Type>().value(0);
@@ -135,4 +141,54 @@ async fn keys_beyond_one_statement_are_found() {
 fn resident() -> usize {
     let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     pages.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok()).unwrap_or(0) * 4096
+}
+
+/// The planner knows how many keys there are: one key is no reason to read a table from end to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_few_keys_are_found_by_the_index() {
+    let fresh =
+        Fresh::with(&[CREATE, &fill(60_000, 500), "CREATE INDEX ON events(user_id)", "ANALYZE events"]).await;
+    for by in [LookUpBy::from("id"), LookUpBy::from("user_id").order_by("at", Descending).limit(3)] {
+        let (_, _, scanned) = cost(&fresh, &by, &[7_i64, 8][..]).await;
+        assert_eq!(scanned, 0, "{by:?}");
+    }
+    let mut tx = anew(&fresh).await.begin().await.unwrap();
+    tx.update_all(&[Event { id: 9, user_id: 1, name: "new".to_owned() }]).await.unwrap();
+    let read = "SELECT seq_tup_read FROM pg_stat_xact_user_tables JOIN {batch} AS b ON relname = b.name";
+    let name: ArrayRef = Arc::new(StringArray::from(vec!["events"]));
+    let read = tx.over(&RecordBatch::try_from_iter([("name", name)]).unwrap(), read).await.unwrap();
+    assert_eq!(read.column(0).as_primitive::<Int64Type>().value(0), 0);
+}
+
+/// An index that sorts texts in another way than the column compares them finds no key.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_in_another_collation_is_not_searched_for_each_key() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE events(id bigint PRIMARY KEY, user_id bigint, at bigint, name text COLLATE \"C\" NOT NULL)",
+        &fill(20_000, 50),
+        "CREATE INDEX ON events(name COLLATE \"POSIX\")",
+        "ANALYZE events",
+    ])
+    .await;
+    let names: Vec<String> = (0..200).map(|n| format!("{n:x>200}")).collect();
+    let newest = LookUpBy::from("name").order_by("at", Descending).limit(1);
+    let (rows, _, scanned) = cost(&fresh, &newest, &names[..]).await;
+    assert_eq!(rows, 200);
+    assert!(scanned <= 20_000, "{scanned} rows");
+}
+
+/// Rows are locked by what looks like a join with a table.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_over_a_batch_locks_rows() {
+    let fresh = Fresh::with(&[CREATE, &fill(100, 5)]).await;
+    let ids: ArrayRef = Arc::new(Int64Array::from(vec![3, 5]));
+    let batch = RecordBatch::try_from_iter([("id", ids)]).unwrap();
+    let mut tx = fresh.db.begin().await.unwrap();
+    let sql = "SELECT t.id FROM {batch} AS b JOIN events AS t USING (id) ORDER BY t.id FOR UPDATE";
+    assert_eq!(tx.over(&batch, sql).await.unwrap().num_rows(), 2);
+    let mut other = fresh.db.store().begin().await.unwrap();
+    let free = "UPDATE events SET at = 0 WHERE id IN (SELECT id FROM events WHERE id BETWEEN 2 AND 6 FOR UPDATE SKIP LOCKED)";
+    assert_eq!(other.execute(free).await.unwrap(), 3);
+    other.rollback().await.unwrap();
+    tx.rollback().await.unwrap();
 }

@@ -13,6 +13,7 @@ mod exactly_once;
 mod given_up;
 mod look_ups;
 mod pooled;
+mod reshaped;
 mod search;
 mod sessions;
 mod stale;

@@ -204,3 +204,36 @@ async fn a_row_that_came_while_an_update_waited_was_not_updated() {
     assert_eq!(applied.outcomes.unwrap(), told);
     assert_eq!(fresh.rows("SELECT n FROM t WHERE id IN (950, 1050) ORDER BY id").await, ["1", "77"]);
 }
+
+/// A row may be another's parent: those that fail are found all the same, and their children with them.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_name_rows_of_their_own_table_are_not_sent_one_by_one() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE t(id bigint PRIMARY KEY, n bigint REFERENCES t)",
+        "INSERT INTO t VALUES (0, NULL), (7777, NULL)",
+    ])
+    .await;
+    // A tree: a key that is there already, a row whose parent is nowhere, and below that one children.
+    let parent = |id: i64| match id {
+        1_500 => 99_999,
+        id => id / 2,
+    };
+    let step = step(&fresh, Operation::Insert, 1..10_001, parent).await;
+    let mut transaction = fresh.db.store().begin().await.unwrap();
+    let applied = transaction.apply_rows(&step).await.unwrap();
+    // The key that is there may be a parent.
+    let words = words(&applied.outcomes);
+    for (place, word) in words.iter().enumerate() {
+        let id = place + 1;
+        let under =
+            std::iter::successors(Some(id), |id| Some(id / 2)).take_while(|&id| id > 0).any(|id| id == 1_500);
+        let expected = match id {
+            7_777 => "UniqueViolation",
+            _ if under => "ForeignKeyViolation",
+            _ => "Inserted",
+        };
+        assert_eq!(word, expected, "{id}");
+    }
+    assert!(applied.statements < 100, "{} statements", applied.statements);
+    transaction.commit().await.unwrap();
+}

@@ -180,3 +180,32 @@ fn an_interrupted_replacement_leaves_nothing_behind() {
     assert_eq!(server.count("t"), 2);
     assert_eq!(server.tables(), ["t"]);
 }
+
+/// What triggers keep out, or keep in, is not said to be written; and rows of other tables don't go with those of the one they inherit from.
+#[test]
+fn a_replacement_that_would_not_be_what_was_loaded_is_refused() {
+    let server = Server::with(KEYED);
+    server.place.write("a.csv", "id,name,n\n1,a,1\n2,skip,2\n3,c,3\n");
+    server.run(
+        "CREATE FUNCTION skips() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF new.name = 'skip' THEN RETURN NULL; END IF; RETURN new; END $$;
+         CREATE TRIGGER skips BEFORE INSERT ON t FOR EACH ROW EXECUTE FUNCTION skips();",
+    );
+    let run = server.load("a.csv", &["--mode", "replace", "--json"]).ends(1);
+    assert!(run.message().contains("would hold 2 rows where 3 were loaded"), "{run:?}");
+    assert_eq!(run.counts(), [3, 0, 0]);
+    server.run(
+        "DROP TRIGGER skips ON t;
+         CREATE FUNCTION stays() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+           IF old.id = 2 THEN RETURN NULL; END IF; RETURN old; END $$;
+         CREATE TRIGGER stays BEFORE DELETE ON t FOR EACH ROW EXECUTE FUNCTION stays();",
+    );
+    server.place.write("b.csv", "id,name,n\n5,five,5\n");
+    server.load("b.csv", &["--mode", "replace"]).ends(1);
+    assert_eq!(server.rows("SELECT * FROM t ORDER BY id"), ["1|one|10", "2|two|20"]);
+    server.run("DROP TRIGGER stays ON t; CREATE TABLE heir(more text) INHERITS (t); INSERT INTO heir VALUES (9, 'nine', 9, 'x')");
+    let run = server.load("b.csv", &["--mode", "replace"]).ends(1);
+    assert!(run.message().contains("other tables inherit from it"), "{run:?}");
+    assert_eq!(server.rows("SELECT count(*) FROM t"), ["3"]);
+    assert_eq!(server.tables(), ["heir", "t"]);
+}
