@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use barge::arrow::array::{Array, AsArray};
-use barge::arrow::datatypes::{DataType, Schema, SchemaRef};
+use barge::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use barge::record::quote;
 use barge::store::{DescribedColumn, Description, Query, RecordStream};
 use barge::{Database, Dialect, Error, ErrorKind, Result, TableName};
@@ -78,10 +78,22 @@ impl Reading {
                 format!("SELECT {} FROM {from}", columns.join(", "))
             }
         };
+        let wanted = wanted.or_else(|| self.decimals());
         let stream = self.database.store().query(Query { schema: wanted, ..Query::new(sql) }).await;
         let stream = stream.map_err(|error| error.context(format!("reading {}", self.name)))?;
         check_columns(stream.schema()).map_err(|error| error.context(&self.name))?;
         Ok(stream)
+    }
+
+    /// The columns of a table of PostgreSQL's that are decimals: the rows of a query don't say with how many digits.
+    fn decimals(&self) -> Option<SchemaRef> {
+        let description =
+            self.description().filter(|_| self.database.store().dialect() == Dialect::Postgres)?;
+        let decimals =
+            description.columns.iter().filter(|column| matches!(column.data_type, DataType::Decimal128(..)));
+        let fields: Vec<Field> =
+            decimals.map(|column| Field::new(&column.name, column.data_type.clone(), true)).collect();
+        Some(Arc::new(Schema::new(fields)))
     }
 
     /// Ends the connections. All that was wanted was read by then.

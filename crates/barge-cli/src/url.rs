@@ -145,6 +145,8 @@ impl Url {
                 Some(Url::DuckDb(other)) if is_same_database(&url, other) => {
                     barge::open(&with_parameter(&url, "create=false")).await?
                 }
+                // One in memory is as new, and has nothing that could be changed.
+                _ if DuckDbOptions::from_url(&url)?.path().is_none() => barge::open(&url).await?,
                 _ => barge::open(&with_parameter(&url, "read_only=true")).await?,
             },
             Url::Postgres(options, _) => Database::new(options.open().await?),

@@ -14,7 +14,7 @@ use barge_core::{Error, ErrorKind, Result};
 use crate::connection::{Connection, with_ordinals};
 use crate::convert::convert;
 use crate::raw::{Failure, Place, c_string};
-use crate::sql::{MAIN, qualified};
+use crate::sql::{MAIN, holds_unions, qualified};
 use crate::types::DuckType;
 
 /// Plans kept: one a target. When there are more, all are made anew.
@@ -97,6 +97,11 @@ impl Plan {
         }
         let types: Vec<DuckType> = (0..target.columns.len())
             .map(|index| match target.described(index) {
+                Some(described) if holds_unions(&described.declared_type) => {
+                    let message =
+                        "a UNION's text doesn't say of which member it is: such a column can't be written";
+                    Err(Error::new(ErrorKind::Unsupported, message).with_column(&described.name))
+                }
                 Some(described) => Ok(DuckType::parse(&described.declared_type)),
                 None => DuckType::for_field(&target.columns[index].field),
             })

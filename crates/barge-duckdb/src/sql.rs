@@ -99,6 +99,22 @@ pub(crate) fn holds_lists(type_name: &str) -> bool {
     })
 }
 
+/// Whether a type's name has a UNION in it. A value's text doesn't say of which member it is.
+pub(crate) fn holds_unions(type_name: &str) -> bool {
+    let mut last = "";
+    pieces(type_name).any(|(_, piece)| match piece {
+        Piece::Sign('(') => last == "UNION",
+        Piece::Word(word) => {
+            last = word;
+            false
+        }
+        _ => {
+            last = "";
+            false
+        }
+    })
+}
+
 /// The definitions between the parentheses of a CREATE TABLE: the first name of each, and what comes after it.
 pub(crate) fn definitions(create: &str) -> Vec<(String, &str)> {
     let mut definitions = Vec::new();
@@ -196,6 +212,18 @@ mod tests {
             ("INTERVAL", false),
         ] {
             assert_eq!(holds_lists(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn unions_are_found_in_types() {
+        for (type_name, found) in [
+            ("UNION(num INTEGER, str VARCHAR)", true),
+            ("STRUCT(a INTEGER, u UNION(b DATE))[]", true),
+            ("STRUCT(\"UNION\" INTEGER)", false),
+            ("MAP(VARCHAR, INTEGER)", false),
+        ] {
+            assert_eq!(holds_unions(type_name), found, "{type_name}");
         }
     }
 }

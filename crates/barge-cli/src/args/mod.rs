@@ -250,7 +250,7 @@ pub(crate) struct Target {
     /// The database to write to: sqlite:FILE, duckdb:FILE or postgres://USER@HOST/DATABASE, with settings after a ?
     #[arg(long = "to", value_name = "URL")]
     pub(crate) url: String,
-    /// The table to load into. Where no table has this name as it is, a dot parts schema and table; on SQLite, where there is such a
+    /// The table to load into. Where no table has this name as it is, a dot parts schema and table; on SQLite and DuckDB, where there is such a
     /// table. Needed unless the file holds dead letters, which name theirs
     #[arg(long, value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
     pub(crate) table: Option<String>,

@@ -342,12 +342,14 @@ impl<'a> Pipeline<'a> {
                 Err(error) => error,
             };
             let line = lines.get(row).unwrap_or_default();
+            // By the row that it names, which means nothing to the user: what DuckDB can't do with one row is that row's.
+            let is_row = error.is_row();
             let error = named(&error, &route);
             if let Some(letters) = &mut self.letters {
                 let written = letters.row(&to, line, &error, row_to_json(&batch, row));
                 kept = kept.and(written);
             }
-            if !error.is_row() {
+            if !is_row {
                 self.ended.not_written += 1;
                 failure.get_or_insert(error);
                 continue;

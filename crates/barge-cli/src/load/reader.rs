@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use barge::arrow::array::RecordBatch;
+use barge::arrow::compute::concat_batches;
 use barge::arrow::datatypes::SchemaRef;
 use barge::store::RecordStream;
 use barge::{Error, Result};
@@ -16,6 +18,9 @@ use crate::progress::Progress;
 
 /// Chunks that may wait for the writer.
 const CHUNKS_WAITING: usize = 2;
+
+/// Bytes of a query's rows that are gathered for a chunk.
+const GATHERED_BYTES: usize = 8 << 20;
 
 /// What the reader says.
 pub(crate) enum Message {
@@ -106,8 +111,9 @@ async fn read_rows(
         return Ok(());
     }
     let mut rows_before = 0;
-    let failed = |error: Error| error.context(format!("reading {name}"));
-    while let Some(batch) = stream.next().await.map_err(failed)? {
+    while let Some(batch) =
+        gather(&mut stream, chunk_rows).await.map_err(|error| error.context(format!("reading {name}")))?
+    {
         for start in (0..batch.num_rows()).step_by(chunk_rows) {
             let batch = batch.slice(start, chunk_rows.min(batch.num_rows() - start));
             let lines = LineNumbers::Range { first: rows_before + 1, rows: batch.num_rows() };
@@ -119,6 +125,23 @@ async fn read_rows(
         }
     }
     Ok(())
+}
+
+/// The next batches of a stream, which are small, as one of about so many rows, or of fewer where they are large.
+async fn gather(stream: &mut RecordStream, rows_wanted: usize) -> Result<Option<RecordBatch>> {
+    let mut parts = Vec::new();
+    let (mut rows, mut bytes) = (0, 0);
+    while rows < rows_wanted && bytes < GATHERED_BYTES {
+        let Some(part) = stream.next().await? else { break };
+        rows += part.num_rows();
+        bytes += part.get_array_memory_size();
+        parts.push(part);
+    }
+    match parts.len() {
+        0 => Ok(None),
+        1 => Ok(parts.pop()),
+        _ => Ok(Some(concat_batches(stream.schema(), &parts)?)),
+    }
 }
 
 /// Whether a file holds dead letters. Where not one of the first has a row, it has no columns either.

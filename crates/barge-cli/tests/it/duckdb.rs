@@ -263,8 +263,8 @@ fn types_without_an_arrow_type_are_text_in_files() {
     execute(
         &place,
         &[
-            "CREATE TABLE t(id BIGINT PRIMARY KEY, i INTERVAL, b BIT, z TIMETZ, u UNION(n INTEGER, s VARCHAR))",
-            "INSERT INTO t VALUES (1, INTERVAL 36 HOURS, '101', '03:04:05+02', 7), (2, NULL, NULL, NULL, NULL)",
+            "CREATE TABLE t(id BIGINT PRIMARY KEY, i INTERVAL, b BIT, z TIMETZ, l INTEGER[][])",
+            "INSERT INTO t VALUES (1, INTERVAL 36 HOURS, '101', '03:04:05+02', [[7], NULL]), (2, NULL, NULL, NULL, NULL)",
         ],
     );
     let found = rows(&place, "SELECT COLUMNS(*)::VARCHAR FROM (FROM t ORDER BY id)");
@@ -355,4 +355,168 @@ fn a_list_that_does_not_fit_is_its_rows_end_alone() {
     let copy = ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "u", "--json"];
     assert_eq!(place.barge(&copy).ends(3).counts(), [2, 1, 1]);
     assert_eq!(rows(&place, "SELECT id, l::VARCHAR FROM u"), ["1|[1, NULL]"]);
+}
+
+/// Times of other units than microseconds, from text: exact, or refused.
+#[test]
+fn text_goes_into_timestamps_of_every_unit() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, s TIMESTAMP_S, ms TIMESTAMP_MS, us TIMESTAMP, ns TIMESTAMP_NS)",
+        ],
+    );
+    place.write(
+        "a.csv",
+        "id,s,ms,us,ns\n\
+         1,2024-02-29 01:02:03,2024-02-29 01:02:03.004,2024-02-29 01:02:03.000005,2024-02-29 01:02:03.000000006\n\
+         2,2024-02-29 01:02:03.5,,,\n3,,2024-02-29 01:02:03.0005,,\n4,,,2024-02-29 01:02:03.0000005,\n5,,,,2024-02-29 01:02:03.0000000001\n",
+    );
+    let run = load(&place, "a.csv", &[]).ends(3);
+    assert_eq!(run.counts(), [5, 1, 4]);
+    assert!(run.rejected().iter().all(|told| told.contains("is more exact than")), "{run:?}");
+    let written = "SELECT s::VARCHAR, ms::VARCHAR, us::VARCHAR, ns::VARCHAR FROM t";
+    let times = ["01:02:03", "01:02:03.004", "01:02:03.000005", "01:02:03.000000006"];
+    assert_eq!(rows(&place, written), [times.map(|time| format!("2024-02-29 {time}")).join("|")]);
+    for format in ["csv", "jsonl"] {
+        let file = format!("out.{format}");
+        let exported = place.barge(&[
+            "export",
+            "duckdb:test.duckdb",
+            "--query",
+            "SELECT id + 10 AS id, s, ms, us FROM t",
+            "--to",
+            &file,
+        ]);
+        exported.ends(0);
+        assert_eq!(load(&place, &file, &[]).ends(0).counts(), [1, 1, 0], "{format}");
+        execute(&place, &["DELETE FROM t WHERE id > 10"]);
+    }
+}
+
+/// Its text doesn't say which member a value is of: `1` would become the first that takes it.
+#[test]
+fn a_union_is_not_written_as_another() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, x UNION(num INTEGER, str VARCHAR))",
+            "INSERT INTO t VALUES (1, union_value(str := '1'))",
+            "CREATE TABLE other(id INTEGER PRIMARY KEY, x UNION(num INTEGER, str VARCHAR))",
+        ],
+    );
+    let copy = ["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "other"];
+    let run = place.barge(&copy).ends(1);
+    assert!(run.message().contains("UNION"), "{run:?}");
+    assert_eq!(rows(&place, "SELECT count(*) FROM other"), ["0"]);
+    let query = [&copy[..2], &["--query", "SELECT id FROM t"], &copy[3..]].concat();
+    place.barge(&query).ends(0);
+    assert_eq!(rows(&place, "SELECT id FROM other WHERE x IS NULL OR x.str IS NULL"), ["1"]);
+}
+
+/// A row that DuckDB can't change in this transaction is a rejected row, and not the load's end.
+#[test]
+fn a_row_that_duckdb_can_not_change_leaves_its_neighbours() {
+    let place = Place::new();
+    execute(
+        &place,
+        &[
+            "CREATE TABLE t(id INTEGER PRIMARY KEY, u INTEGER UNIQUE, v INTEGER)",
+            "INSERT INTO t SELECT range, range, 0 FROM range(5000)",
+            "CREATE TABLE child(t INTEGER REFERENCES t(id))",
+            "INSERT INTO child VALUES (7)",
+        ],
+    );
+    let lines: String = (0..5_000).map(|id| format!("{id},{},1\n", id + 10_000)).collect();
+    place.write("a.csv", format!("id,u,v\n{lines}"));
+    let run =
+        load(&place, "a.csv", &["--mode", "upsert", "--batch-rows", "1000", "--dead-letter", "rest.jsonl"])
+            .ends(3);
+    assert_eq!(run.counts(), [5_000, 4_999, 1]);
+    assert!(run.rejected()[0].starts_with("9: "), "{run:?}");
+    assert_eq!(rows(&place, "SELECT count(*) FROM t WHERE v = 1"), ["4999"]);
+}
+
+#[test]
+fn a_database_in_memory_answers_queries() {
+    let place = Place::new();
+    let run = place
+        .barge(&["export", "duckdb::memory:", "--query", "SELECT 7 AS n", "--to", "-", "--format", "csv"])
+        .ends(0);
+    assert_eq!(run.out, "n\n7\n");
+}
+
+/// Random rows of many types into every format and through other databases, and back: DuckDB itself finds no difference.
+#[test]
+fn random_rows_come_back_equal() {
+    // Words that formats have to quote, and some that look like other types.
+    const WORDS: &str = "['', ' ', 'NULL', 'null', 'true', '007', '1e5', 'NaN', 'a,b', 'say \"x\"', 'two\nlines', E'\\r\\n', E'tab\\t', 'é列🦆', \
+                         '\\x00ff', '{\"a\": 1}', '[1]', '2024-02-30', '''', ';--', 'a\\b']";
+    // A number between 0 and 1 that the row, the column and the seed decide.
+    let at = |column: u32| format!("(hash(i, {column}, seed) % 1000003) / 1000003.0");
+    let pick =
+        |column: u32, value: &str| format!("CASE WHEN {} < 0.15 THEN NULL ELSE {value} END", at(column));
+    let word = |column: u32| format!("({WORDS})[1 + (hash(i, {column}, seed) % 21)::INTEGER]");
+    let columns = [
+        ("flag", pick(1, "hash(i, 2, seed) % 2 = 0"), "BOOLEAN"),
+        ("tiny", pick(3, "(hash(i, 4, seed) % 256)::INTEGER - 128"), "TINYINT"),
+        ("whole", pick(5, "(hash(i, 6, seed) % 4294967296)::BIGINT - 2147483648"), "INTEGER"),
+        ("large", pick(7, "(hash(i, 8, seed)::HUGEINT - 9223372036854775808::HUGEINT)"), "BIGINT"),
+        ("unsigned_", pick(9, "hash(i, 10, seed) % 9223372036854775807"), "UBIGINT"),
+        ("single", pick(11, &format!("({} - 0.5) * 1e10", at(12))), "FLOAT"),
+        ("double_", pick(13, &format!("({} - 0.5) / 1e200", at(14))), "DOUBLE"),
+        ("price", pick(15, "(hash(i, 16, seed) % 1000000000000)::DECIMAL(18,0) / 1000000"), "DECIMAL(30,10)"),
+        ("word", pick(17, &word(18)), "VARCHAR"),
+        ("joined", pick(19, &format!("{} || {} || {}", word(20), word(21), word(22))), "VARCHAR"),
+        ("bytes_", pick(23, &format!("encode({})", word(24))), "BLOB"),
+        ("day", pick(25, "DATE '1970-01-01' + ((hash(i, 26, seed) % 200000)::INTEGER - 100000)"), "DATE"),
+        (
+            "clock",
+            pick(27, "TIME '00:00:00' + to_microseconds((hash(i, 28, seed) % 86400000000)::BIGINT)"),
+            "TIME",
+        ),
+        (
+            "at_",
+            pick(29, "make_timestamp((hash(i, 30, seed) % 8000000000000000)::BIGINT - 4000000000000000)"),
+            "TIMESTAMP",
+        ),
+        ("moment", pick(31, "make_timestamp((hash(i, 32, seed) % 8000000000000000)::BIGINT)"), "TIMESTAMPTZ"),
+        ("uid", pick(33, "md5(hash(i, 34, seed)::VARCHAR)"), "UUID"),
+        ("numbers", pick(35, "[(hash(i, 36, seed) % 100)::INTEGER, NULL, i]"), "INTEGER[]"),
+        ("words", pick(37, &format!("[{}, NULL, {}]", word(38), word(39))), "VARCHAR[]"),
+    ];
+    let columns: Vec<String> = columns
+        .iter()
+        .map(|(name, value, data_type)| format!("CAST({value} AS {data_type}) AS {name}"))
+        .collect();
+    for seed in 1..=3 {
+        let place = Place::new();
+        let make = format!(
+            "CREATE TABLE t AS SELECT i::BIGINT AS id, {} FROM (SELECT range::INTEGER AS i, {seed} AS seed FROM range(400))",
+            columns.join(", ")
+        );
+        execute(&place, &[&make, "CREATE TABLE back AS FROM t LIMIT 0"]);
+        let differ = |way: &str| {
+            let differences = "SELECT count(*) FROM ((FROM t EXCEPT ALL FROM back) UNION ALL (FROM back EXCEPT ALL FROM t))";
+            assert_eq!(rows(&place, differences), ["0"], "{way}, seed {seed}");
+            assert_eq!(rows(&place, "SELECT count(*) FROM back"), ["400"], "{way}, seed {seed}");
+            execute(&place, &["DELETE FROM back"]);
+        };
+        for file in ["a.csv", "a.jsonl.gz", "a.parquet", "a.arrow"] {
+            place.barge(&["export", "duckdb:test.duckdb", "t", "--to", file]).ends(0);
+            place.barge(&["load", file, "--to", "duckdb:test.duckdb", "--table", "back"]).ends(0);
+            differ(file);
+        }
+        place
+            .barge(&["copy", "duckdb:test.duckdb", "t", "--to", "duckdb:test.duckdb", "--table", "back"])
+            .ends(0);
+        differ("a copy");
+        place.barge(&["copy", "duckdb:test.duckdb", "t", "--to", "sqlite:other.db"]).ends(0);
+        place
+            .barge(&["copy", "sqlite:other.db", "t", "--to", "duckdb:test.duckdb", "--table", "back"])
+            .ends(0);
+        differ("SQLite");
+    }
 }

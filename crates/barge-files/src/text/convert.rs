@@ -8,9 +8,11 @@ use arrow::array::{
     FixedSizeListArray, ListArray, NullBufferBuilder, PrimitiveArray, StringArray,
 };
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow::compute::cast;
 use arrow::datatypes::{
-    Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
-    Time64MicrosecondType, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+    DataType, Date32Type, Decimal128Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+    Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 use serde::de::IgnoredAny;
@@ -88,7 +90,7 @@ impl Conversion<'_> {
             Kind::UInt64 => integer!(UInt64Type, number::uint64),
             Kind::Float32 => Arc::new(self.primitive::<Float32Type>(rejects, number::float32)),
             Kind::Float64 => Arc::new(self.primitive::<Float64Type>(rejects, |bytes| {
-                if inferred && !number::is_plain_float(bytes) {
+                if inferred && !(number::is_plain_float(bytes) && number::keeps_digits(bytes)) {
                     number::float64(bytes)?;
                     return Err(Wrong::NotPlain);
                 }
@@ -101,12 +103,15 @@ impl Conversion<'_> {
             }
             Kind::Date => Arc::new(self.primitive::<Date32Type>(rejects, temporal::date)),
             Kind::Time => Arc::new(self.primitive::<Time64MicrosecondType>(rejects, temporal::time)),
-            Kind::Timestamp { zone: None } => {
-                Arc::new(self.primitive::<TimestampMicrosecondType>(rejects, temporal::local))
-            }
-            Kind::Timestamp { zone: zone @ Some(_) } => {
-                let array = self.primitive::<TimestampMicrosecondType>(rejects, temporal::instant);
+            Kind::Timestamp { unit: TimeUnit::Microsecond, zone } => {
+                let parse = if zone.is_some() { temporal::instant } else { temporal::local };
+                let array = self.primitive::<TimestampMicrosecondType>(rejects, parse);
                 Arc::new(array.with_timezone_opt(zone.clone()))
+            }
+            &Kind::Timestamp { unit, ref zone } => {
+                let parse = |bytes: &[u8]| temporal::in_unit(bytes, unit, zone.is_some());
+                let numbers = self.primitive::<Int64Type>(rejects, parse);
+                cast(&numbers, &DataType::Timestamp(unit, zone.clone()))?
             }
             Kind::Text => self.text(rejects)?,
             Kind::Json => self.json(rejects)?,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::TimeUnit;
+
 use super::cells::{Cells, Tag};
 use super::convert::Syntax;
 use super::kind::Kind;
@@ -32,14 +34,14 @@ impl Candidates {
         }
     }
 
-    /// A whole number too large for an integer is no float either: it would lose digits.
+    /// A number with more digits than a float keeps is none: it would lose some.
     fn of_number(bytes: &[u8]) -> u8 {
         match number::int64(bytes) {
             Ok(_) if number::is_plain_integer(bytes) => Self::INTEGER | Self::FLOAT,
             // A negative zero.
             Ok(0) if number::is_plain_float(bytes) => Self::FLOAT,
             Ok(_) | Err(parse::Wrong::OutOfRange) => 0,
-            Err(_) if number::is_plain_float(bytes) && number::float64(bytes).is_ok() => Self::FLOAT,
+            Err(_) if number::is_plain_float(bytes) && number::keeps_digits(bytes) => Self::FLOAT,
             Err(_) => 0,
         }
     }
@@ -59,8 +61,8 @@ impl Candidates {
             (Self::INTEGER, Kind::Int64),
             (Self::FLOAT, Kind::Float64),
             (Self::DATE, Kind::Date),
-            (Self::LOCAL, Kind::Timestamp { zone: None }),
-            (Self::INSTANT, Kind::Timestamp { zone: Some(Arc::from("UTC")) }),
+            (Self::LOCAL, Kind::Timestamp { unit: TimeUnit::Microsecond, zone: None }),
+            (Self::INSTANT, Kind::Timestamp { unit: TimeUnit::Microsecond, zone: Some(Arc::from("UTC")) }),
         ] {
             if self.0 & candidate != 0 {
                 return kind;
@@ -116,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_narrowest_type_wins() {
-        let utc = Kind::Timestamp { zone: Some("UTC".into()) };
+        let utc = Kind::Timestamp { unit: TimeUnit::Microsecond, zone: Some("UTC".into()) };
         let cases: &[(&[&str], Kind)] = &[
             (&["1", "-7", "", "0"], Kind::Int64),
             (&["1", "2.5"], Kind::Float64),
@@ -124,7 +126,11 @@ mod tests {
             (&["true", "False"], Kind::Boolean),
             (&["true", "1"], Kind::Text),
             (&["2024-02-29", ""], Kind::Date),
-            (&["2024-02-29", "2024-02-29 10:00"], Kind::Timestamp { zone: None }),
+            (
+                &["2024-02-29", "2024-02-29 10:00"],
+                Kind::Timestamp { unit: TimeUnit::Microsecond, zone: None },
+            ),
+            (&["0.5", "1234567890123456.78"], Kind::Text),
             (&["2024-02-29T10:00:00Z", "2024-02-29T10:00:00.5+02:00"], utc),
             (&["2024-02-29T10:00:00Z", "2024-02-29"], Kind::Text),
             (&["2023-02-29"], Kind::Text),

@@ -35,7 +35,7 @@ pub(crate) enum Kind {
     Uuid,
     Date,
     Time,
-    Timestamp { zone: Option<Arc<str>> },
+    Timestamp { unit: TimeUnit, zone: Option<Arc<str>> },
     List { item: Box<Column>, length: Option<i32> },
 }
 
@@ -82,7 +82,7 @@ impl Kind {
             DataType::FixedSizeBinary(bytes) => Kind::FixedBinary(*bytes),
             DataType::Date32 => Kind::Date,
             DataType::Time64(TimeUnit::Microsecond) => Kind::Time,
-            DataType::Timestamp(TimeUnit::Microsecond, zone) => Kind::Timestamp { zone: zone.clone() },
+            DataType::Timestamp(unit, zone) => Kind::Timestamp { unit: *unit, zone: zone.clone() },
             DataType::List(item) => Kind::List { item: Box::new(Column::told(item.clone())?), length: None },
             DataType::FixedSizeList(item, length) => {
                 Kind::List { item: Box::new(Column::told(item.clone())?), length: Some(*length) }
@@ -115,7 +115,7 @@ impl Kind {
             Kind::Uuid => DataType::FixedSizeBinary(16),
             Kind::Date => DataType::Date32,
             Kind::Time => DataType::Time64(TimeUnit::Microsecond),
-            Kind::Timestamp { zone } => DataType::Timestamp(TimeUnit::Microsecond, zone.clone()),
+            Kind::Timestamp { unit, zone } => DataType::Timestamp(*unit, zone.clone()),
             Kind::List { item, length: None } => DataType::List(item.field.clone()),
             Kind::List { item, length: Some(length) } => DataType::FixedSizeList(item.field.clone(), *length),
         }
@@ -140,8 +140,8 @@ impl fmt::Display for Kind {
             Kind::Uuid => f.write_str("a UUID"),
             Kind::Date => f.write_str("a date, as in 2024-02-29"),
             Kind::Time => f.write_str("a time of day, as in 23:59:59.999999"),
-            Kind::Timestamp { zone: None } => f.write_str("a timestamp, as in 2024-02-29 23:59:59"),
-            Kind::Timestamp { zone: Some(_) } => f.write_str("a timestamp, as in 2024-02-29T23:59:59Z"),
+            Kind::Timestamp { zone: None, .. } => f.write_str("a timestamp, as in 2024-02-29 23:59:59"),
+            Kind::Timestamp { zone: Some(_), .. } => f.write_str("a timestamp, as in 2024-02-29T23:59:59Z"),
             Kind::List { item, length: None } => write!(f, "a JSON array, each item {}", item.kind),
             Kind::List { item, length: Some(length) } => {
                 write!(f, "a JSON array of {length}, each item {}", item.kind)

@@ -74,6 +74,24 @@ pub(super) fn is_plain_float(bytes: &[u8]) -> bool {
     !matches!(digits, [b'+', ..] | [b'0', b'0'..=b'9', ..])
 }
 
+/// Whether a float has all digits of the text: it is a number, and no more exact than floats are. Up to 15 digits always come back; of more,
+/// programs write those of the float itself.
+pub(super) fn keeps_digits(bytes: &[u8]) -> bool {
+    let Ok(value) = float64(bytes) else { return false };
+    if bytes.len() <= 15 {
+        return true;
+    }
+    let digits = |text: &str| {
+        let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
+        let digits: String = mantissa.chars().filter(char::is_ascii_digit).collect();
+        digits.trim_start_matches('0').to_owned()
+    };
+    let text = std::str::from_utf8(bytes).unwrap_or_default();
+    let written = digits(text);
+    written.trim_end_matches('0').len() <= 15
+        || written == digits(&format!("{value:.0$e}", written.len() - 1))
+}
+
 const POWERS: [f64; 23] = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15, 1e16, 1e17, 1e18,
     1e19, 1e20, 1e21, 1e22,
@@ -210,6 +228,24 @@ mod tests {
             if expected.is_finite() {
                 assert_eq!(float64(text.as_bytes()).unwrap().to_bits(), expected.to_bits(), "{text}");
             }
+        }
+        for text in [
+            "0.30000000000000004",
+            "0.10000000000000001",
+            "1.000000000000000056e-01",
+            "-123456789.500000000000",
+            "1e300",
+        ] {
+            assert!(keeps_digits(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "1234567890123456.78",
+            "12345678901234.567",
+            "123456789012345678.5",
+            "0.1234567890123456789",
+            "x",
+        ] {
+            assert!(!keeps_digits(text.as_bytes()), "{text}");
         }
         assert_eq!(float64(b"1e400"), Err(Wrong::OutOfRange));
         assert_eq!(float64(b"-inf"), Ok(f64::NEG_INFINITY));

@@ -16,7 +16,7 @@ pub(crate) enum Wrong {
     Scale(i8),
     NoSuchDate,
     NoSuchTime,
-    /// A time more exact than microseconds.
+    /// A time more exact than its column.
     Fraction,
     /// An offset from UTC in a column without a time zone.
     Offset,
@@ -78,7 +78,9 @@ impl Wrong {
                 format!("{shown} is not {kind}: there is no such day in the years 1 to 9999")
             }
             Wrong::NoSuchTime => format!("{shown} is not {kind}: there is no such time of day"),
-            Wrong::Fraction => format!("{shown} is more exact than microseconds, and nothing is cut off"),
+            Wrong::Fraction => {
+                format!("{shown} is more exact than {}, and nothing is cut off", kind.data_type())
+            }
             Wrong::Offset => format!("{shown} has an offset from UTC, and the column has no time zone"),
             Wrong::Utf8(at) => {
                 let byte = value.get(*at).copied().unwrap_or_default();

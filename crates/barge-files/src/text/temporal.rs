@@ -1,5 +1,7 @@
 //! Dates, times and timestamps in ISO 8601, of the years 1 to 9999.
 
+use arrow::datatypes::TimeUnit;
+
 use super::parse::Wrong;
 
 const MICROS_A_SECOND: i64 = 1_000_000;
@@ -36,15 +38,15 @@ pub(super) fn date(bytes: &[u8]) -> Result<i32, Wrong> {
     Ok(days as i32 - 719_468)
 }
 
-/// Microseconds since midnight of `HH:MM[:SS[.fraction]]`, and what follows. Digits beyond the sixth of a fraction have to be
-/// zeros: nothing is cut off.
+/// Microseconds since midnight of `HH:MM[:SS[.fraction]]`, the nanoseconds beyond, and what follows. Digits beyond the ninth of a fraction
+/// have to be zeros: nothing is cut off.
 #[inline]
-fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
+fn clock(bytes: &[u8]) -> Result<(i64, i64, &[u8]), Wrong> {
     if bytes.len() < 5 || bytes[2] != b':' {
         return Err(Wrong::Malformed);
     }
     let (hour, minute) = (two(bytes)?, two(&bytes[3..])?);
-    let (mut second, mut micros, mut rest) = (0, 0, &bytes[5..]);
+    let (mut second, mut micros, mut nanos, mut rest) = (0, 0, 0, &bytes[5..]);
     if let [b':', seconds @ ..] = rest {
         if seconds.len() < 2 {
             return Err(Wrong::Malformed);
@@ -60,8 +62,8 @@ fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
                 let digit = fraction[..digits].get(place).map_or(0, |byte| i64::from(byte - b'0'));
                 micros = micros * 10 + digit;
             }
-            if fraction[..digits].iter().skip(6).any(|&digit| digit != b'0') {
-                return Err(Wrong::Fraction);
+            if digits > 6 {
+                nanos = beyond_micros(&fraction[6..digits])?;
             }
             rest = &fraction[digits..];
         }
@@ -69,13 +71,22 @@ fn clock(bytes: &[u8]) -> Result<(i64, &[u8]), Wrong> {
     if hour > 23 || minute > 59 || second > 59 {
         return Err(Wrong::NoSuchTime);
     }
-    Ok((i64::from(hour * 3600 + minute * 60 + second) * MICROS_A_SECOND + micros, rest))
+    Ok((i64::from(hour * 3600 + minute * 60 + second) * MICROS_A_SECOND + micros, nanos, rest))
+}
+
+/// The nanoseconds of the digits behind microseconds.
+fn beyond_micros(digits: &[u8]) -> Result<i64, Wrong> {
+    if digits.iter().skip(3).any(|&digit| digit != b'0') {
+        return Err(Wrong::Fraction);
+    }
+    Ok((0..3).fold(0, |nanos, place| nanos * 10 + digits.get(place).map_or(0, |byte| i64::from(byte - b'0'))))
 }
 
 /// Microseconds since midnight.
 pub(super) fn time(bytes: &[u8]) -> Result<i64, Wrong> {
     match clock(bytes)? {
-        (micros, []) => Ok(micros),
+        (micros, 0, []) => Ok(micros),
+        (_, _, []) => Err(Wrong::Fraction),
         _ => Err(Wrong::Malformed),
     }
 }
@@ -84,16 +95,25 @@ pub(super) fn time(bytes: &[u8]) -> Result<i64, Wrong> {
 /// A date alone is its midnight.
 #[inline]
 pub(super) fn timestamp(bytes: &[u8]) -> Result<(i64, Option<i64>), Wrong> {
+    match exact_timestamp(bytes)? {
+        (micros, 0, offset) => Ok((micros, offset)),
+        _ => Err(Wrong::Fraction),
+    }
+}
+
+/// The same, with the nanoseconds beyond between the two.
+#[inline]
+fn exact_timestamp(bytes: &[u8]) -> Result<(i64, i64, Option<i64>), Wrong> {
     if bytes.len() < 10 {
         return Err(Wrong::Malformed);
     }
     let (day, rest) = bytes.split_at(10);
     let midnight = i64::from(date(day)?) * MICROS_A_DAY;
     match rest {
-        [] => Ok((midnight, None)),
+        [] => Ok((midnight, 0, None)),
         [b'T' | b't' | b' ', rest @ ..] => {
-            let (micros, zone) = clock(rest)?;
-            Ok((midnight + micros, offset(zone)?))
+            let (micros, nanos, zone) = clock(rest)?;
+            Ok((midnight + micros, nanos, offset(zone)?))
         }
         _ => Err(Wrong::Malformed),
     }
@@ -135,9 +155,47 @@ pub(super) fn local(bytes: &[u8]) -> Result<i64, Wrong> {
     }
 }
 
+/// A timestamp in another unit than microseconds, in a column with a time zone or without.
+pub(super) fn in_unit(bytes: &[u8], unit: TimeUnit, zoned: bool) -> Result<i64, Wrong> {
+    let (micros, nanos, offset) = exact_timestamp(bytes)?;
+    if offset.is_some() && !zoned {
+        return Err(Wrong::Offset);
+    }
+    let micros = micros - offset.unwrap_or(0) * MICROS_A_SECOND;
+    let whole = |part: i64| match (micros % part, nanos) {
+        (0, 0) => Ok(micros / part),
+        _ => Err(Wrong::Fraction),
+    };
+    match unit {
+        TimeUnit::Second => whole(MICROS_A_SECOND),
+        TimeUnit::Millisecond => whole(1_000),
+        TimeUnit::Microsecond => whole(1),
+        TimeUnit::Nanosecond => {
+            micros.checked_mul(1_000).and_then(|all| all.checked_add(nanos)).ok_or(Wrong::OutOfRange)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn timestamps_in_other_units() {
+        let text = b"2024-02-29 00:00:01.123456789";
+        let day = 19_782 * 86_400_i64;
+        assert_eq!(in_unit(text, TimeUnit::Nanosecond, false), Ok((day + 1) * 1_000_000_000 + 123_456_789));
+        assert_eq!(in_unit(text, TimeUnit::Microsecond, false), Err(Wrong::Fraction));
+        assert_eq!(
+            in_unit(b"2024-02-29 00:00:01.5000", TimeUnit::Millisecond, false),
+            Ok((day + 1) * 1_000 + 500)
+        );
+        assert_eq!(in_unit(b"2024-02-29 00:00:01.5", TimeUnit::Second, false), Err(Wrong::Fraction));
+        assert_eq!(in_unit(b"2024-02-29 01:00:01+01", TimeUnit::Second, true), Ok(day + 1));
+        assert_eq!(in_unit(b"2024-02-29 01:00:01+01", TimeUnit::Second, false), Err(Wrong::Offset));
+        assert_eq!(in_unit(b"1969-12-31 23:59:59.999", TimeUnit::Millisecond, false), Ok(-1));
+        assert_eq!(in_unit(b"2500-01-01", TimeUnit::Nanosecond, false), Err(Wrong::OutOfRange));
+    }
 
     #[test]
     fn every_day_follows_the_one_before() {

@@ -10,7 +10,7 @@ use arrow::array::{
 };
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Date32Type, Decimal128Type, DecimalType, Float32Type, Float64Type};
-use arrow::datatypes::{Int64Type, Time64MicrosecondType, TimestampMicrosecondType, UInt64Type};
+use arrow::datatypes::{Int64Type, Time64MicrosecondType, TimeUnit, TimestampMicrosecondType, UInt64Type};
 use arrow::error::ArrowError;
 use arrow::temporal_conversions::{date32_to_datetime, time64us_to_time, timestamp_us_to_datetime};
 use serde::de::IgnoredAny;
@@ -70,10 +70,14 @@ impl Values {
             Kind::Uuid => Cells::Uuid(array.as_fixed_size_binary().clone()),
             Kind::Date => Cells::Date(array.as_primitive::<Date32Type>().clone()),
             Kind::Time => Cells::Time(array.as_primitive::<Time64MicrosecondType>().clone()),
-            Kind::Timestamp { zone } => Cells::Timestamp {
-                values: array.as_primitive::<TimestampMicrosecondType>().clone(),
-                utc: zone.is_some(),
-            },
+            // Other units were made plain before, or refused.
+            Kind::Timestamp { zone, .. } => {
+                let micros = cast(array, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?;
+                Cells::Timestamp {
+                    values: micros.as_primitive::<TimestampMicrosecondType>().clone(),
+                    utc: zone.is_some(),
+                }
+            }
             Kind::List { item, length: None } => {
                 let list = array.as_list::<i32>();
                 Cells::List(list.clone(), Box::new(Values::new(&item.kind, list.values())?))

@@ -188,3 +188,25 @@ fn a_million_rows_take_no_more_memory_than_few() {
         assert!((5..160).contains(&peak), "{format}: {peak} MiB");
     }
 }
+
+/// Money stays money: a numeric with a precision is a decimal elsewhere, too.
+#[test]
+fn decimals_keep_their_type_and_their_digits() {
+    let server = Server::with(
+        "CREATE TABLE t(id bigint PRIMARY KEY, price numeric(10,2), small numeric(38,10), any_ numeric);
+         INSERT INTO t VALUES (1, 10.50, 0.0000000001, 1.500), (2, NULL, -1234567890123456789012345678.5, NULL);",
+    );
+    let url = server.url();
+    server.barge(&["copy", &url, "t", "--to", &url, "--table", "anew"]).ends(0);
+    let types = "SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'anew'::regclass AND attnum > 1 ORDER BY attnum";
+    assert_eq!(server.rows(types), ["numeric(10,2)", "numeric(38,10)", "text"]);
+    server.barge(&["copy", &url, "t", "--to", "sqlite:test.db"]).ends(0);
+    let run = server.barge(&["describe", "sqlite:test.db", "t"]).ends(0);
+    assert!(run.out.contains("DECIMAL_TEXT(10,2)"), "{run:?}");
+    server.barge(&["export", &url, "t", "--to", "t.parquet"]).ends(0);
+    server.barge(&["load", "t.parquet", "--to", &url, "--table", "from_file"]).ends(0);
+    let same = "SELECT count(*) FROM t JOIN from_file f USING (id) WHERE t.price IS NOT DISTINCT FROM f.price AND t.small = f.small";
+    assert_eq!(server.rows(same), ["2"]);
+    let of_file = types.replace("anew", "from_file");
+    assert_eq!(server.rows(&of_file), ["numeric(10,2)", "numeric(38,10)", "text"]);
+}
