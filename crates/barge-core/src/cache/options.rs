@@ -100,7 +100,7 @@ impl Cache {
         self
     }
 
-    /// How long an expired entry may be served where the store can't be reached. What this process writes is still never served older.
+    /// How long an expired entry of this process's memory may be served where the store can't be reached. What this process writes is still never served older.
     /// Defaults to zero: the store's error is the answer.
     pub fn stale_while_unavailable(mut self, time: Duration) -> Self {
         self.stale = time;
