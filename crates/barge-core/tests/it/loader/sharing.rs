@@ -1,9 +1,12 @@
 //! Loaders over a cache that processes share, which does all that such a cache may do wrong.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicBool;
 
-use barge_core::cache::SharedTier;
+use barge_core::Result;
+use barge_core::cache::{Entry, Lease, SharedTier};
 use barge_testkit::{History, MemoryTier, TierFaults};
+use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -73,6 +76,77 @@ async fn however_many_processes_ask_a_key_is_looked_up_once() {
     };
     assert_eq!(sum(|statistics| statistics.store_keys), 100);
     assert_eq!(sum(|statistics| statistics.shared_waits), 700);
+}
+
+/// A cache whose answers to reading come late, where that is set.
+#[derive(Debug)]
+struct Late {
+    tier: MemoryTier,
+    is_late: AtomicBool,
+}
+
+#[async_trait::async_trait]
+impl SharedTier for Late {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>> {
+        let found = self.tier.read(keys).await;
+        if self.is_late.swap(false, Ordering::Relaxed) {
+            sleep(LATENCY * 3).await;
+        }
+        found
+    }
+
+    async fn lease(&self, keys: &[String], token: &str, time: Duration) -> Result<Vec<Lease>> {
+        self.tier.lease(keys, token, time).await
+    }
+
+    async fn fill(&self, entries: &[Entry], token: &str) -> Result<()> {
+        self.tier.fill(entries, token).await
+    }
+
+    async fn release(&self, keys: &[String], token: &str) -> Result<()> {
+        self.tier.release(keys, token).await
+    }
+
+    async fn invalidate(&self, keys: &[String], bar: Duration) -> Result<()> {
+        self.tier.invalidate(keys, bar).await
+    }
+
+    async fn mark(&self, marks: &[(String, Bytes)], time: Duration) -> Result<()> {
+        self.tier.mark(marks, time).await
+    }
+
+    async fn close(&self) {
+        self.tier.close().await;
+    }
+}
+
+/// Another looks the key up after this one found nothing of it, and has filled it before this one asks for the lease.
+#[tokio::test(start_paused = true)]
+async fn what_was_filled_before_the_lease_was_asked_for_is_not_read_again() {
+    clock();
+    let (db, tier) = (filled(10).await, MemoryTier::new());
+    let late = Arc::new(Late { tier: tier.another(), is_late: AtomicBool::new(false) });
+    let here = tasks_of(&elsewhere(&db), shared(&tier, TTL));
+    let there = tasks_of(&elsewhere(&db), shared(&tier, TTL).shared(late.clone()));
+    for loader in [&here, &there] {
+        loader.load(9).await.unwrap();
+        sleep(Duration::from_millis(5)).await;
+    }
+    late.is_late.store(true, Ordering::Relaxed);
+    let loading = tokio::spawn({
+        let there = there.clone();
+        async move { name(there.load(1).await.unwrap()) }
+    });
+    sleep(Duration::from_millis(1)).await;
+    here.load(1).await.unwrap();
+    assert_eq!(loading.await.unwrap().as_deref(), Some("task 1"));
+    let statistics = there.statistics();
+    assert_eq!((statistics.shared_hits, statistics.store_keys), (2, 0), "{statistics:?}");
+    // The lease it got was given back.
+    sleep(Duration::from_millis(5)).await;
+    let names: Vec<String> = tier.keys().into_iter().filter(|name| name.ends_with(":1")).collect();
+    let lease = tier.lease(&names, "another", TTL).await.unwrap();
+    assert_eq!(lease, [Lease::Granted]);
 }
 
 #[tokio::test(start_paused = true)]
