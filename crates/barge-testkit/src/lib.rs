@@ -4,6 +4,7 @@
 //! - [`flushes`]: random operations through a writer, held against a reference that takes one row after another.
 //! - [`MemoryStore`]: a correct store in memory, with constraints, for tests of the engine under a paused clock.
 //! - [`NullStore`]: a store that accepts everything and keeps nothing, to measure what the engine itself costs.
+//! - [`History`]: what rows were and may be by now, to hold against what is read of them.
 //! - [`MemoryTier`]: a shared cache in memory, with everything that one may do wrong injected from a printed seed.
 //! - [`tiers`]: one test a promise of the interface to shared caches.
 //! - [`FaultStore`]: any store, with failures injected from a printed seed.
@@ -12,6 +13,7 @@
 pub mod conformance;
 mod fault;
 pub mod flushes;
+mod history;
 mod memory;
 mod null;
 pub mod servers;
@@ -20,6 +22,7 @@ pub mod tiers;
 mod value;
 
 pub use fault::{Effect, Fault, FaultPlan, FaultStore, Point};
+pub use history::History;
 pub use memory::{MemoryRow, MemoryStore, MemoryTable};
 pub use null::NullStore;
 pub use tier::{MemoryTier, TierCalls, TierFaults, TierSnapshot};

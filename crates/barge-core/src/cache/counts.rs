@@ -17,6 +17,10 @@ pub(crate) struct Counts {
     pub(crate) store_keys: AtomicU64,
     pub(crate) store_calls: AtomicU64,
     pub(crate) absent: AtomicU64,
+    /// Requests for a key that was in the open batch already.
+    pub(crate) joined: AtomicU64,
+    /// Keys that another look-up was reading: of this process, and of another.
+    pub(crate) memory_waits: AtomicU64,
     pub(crate) waits: AtomicU64,
     pub(crate) bypasses: AtomicU64,
     pub(crate) refreshes: AtomicU64,
@@ -24,10 +28,16 @@ pub(crate) struct Counts {
     pub(crate) errors: AtomicU64,
     pub(crate) warmed: AtomicU64,
     /// What the metrics facade was told of them.
-    told: Mutex<[u64; TOLD]>,
+    told: Mutex<Told>,
 }
 
-const TOLD: usize = 14;
+#[derive(Debug, Default)]
+struct Told {
+    counts: [u64; TOLD],
+    entries: u64,
+}
+
+const TOLD: usize = 17;
 
 pub(crate) fn count(counter: &AtomicU64, by: usize) {
     counter.fetch_add(by as u64, Ordering::Relaxed);
@@ -39,7 +49,7 @@ pub(crate) fn get(counter: &AtomicU64) -> u64 {
 
 impl Counts {
     /// Tells the metrics facade what was added since it was last told: a hit costs no more than its count.
-    pub(crate) fn tell(&self, evictions: u64) {
+    pub(crate) fn tell(&self, evictions: u64, entries: u64) {
         let now: [(&'static str, Option<&'static str>, u64); TOLD] = [
             ("barge.loader.requests", None, get(&self.requests)),
             ("barge.loader.hits", Some("memory"), get(&self.hits) + get(&self.memory_hits)),
@@ -49,15 +59,18 @@ impl Counts {
             ("barge.loader.store_keys", None, get(&self.store_keys)),
             ("barge.loader.look_ups", None, get(&self.store_calls)),
             ("barge.loader.absent", None, get(&self.absent)),
+            ("barge.loader.joined", None, get(&self.joined)),
             ("barge.loader.refreshes", None, get(&self.refreshes)),
-            ("barge.loader.shared_waits", None, get(&self.waits)),
+            ("barge.loader.waits", Some("memory"), get(&self.memory_waits)),
+            ("barge.loader.waits", Some("shared"), get(&self.waits)),
+            ("barge.loader.warmed", None, get(&self.warmed)),
             ("barge.loader.bypasses", None, get(&self.bypasses)),
             ("barge.loader.stale", None, get(&self.stale)),
             ("barge.loader.errors", None, get(&self.errors)),
             ("barge.loader.evictions", None, evictions),
         ];
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((name, tier, now), told) in now.into_iter().zip(told.iter_mut()) {
+        for ((name, tier, now), told) in now.into_iter().zip(told.counts.iter_mut()) {
             let added = now.saturating_sub(*told);
             *told = now;
             match tier {
@@ -65,5 +78,9 @@ impl Counts {
                 None => metrics::counter!(name).increment(added),
             }
         }
+        // Of all loaders together, so by how many they are more or fewer.
+        let more = entries as f64 - told.entries as f64;
+        told.entries = entries;
+        metrics::gauge!("barge.loader.entries").increment(more);
     }
 }

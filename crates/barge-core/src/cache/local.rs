@@ -15,7 +15,7 @@ use super::written::Written;
 use crate::engine::loader::{LoaderKey, LoaderValue};
 use crate::store::Earlier;
 
-/// What an entry takes beside its rows.
+/// What an entry takes beside its key and rows.
 const ENTRY_BYTES: u32 = 128;
 
 /// What is kept of a key.
@@ -257,6 +257,11 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     pub(crate) fn prime(&self, key: K, value: Option<V>, bytes: usize) {
         let looking_up = self.look_up();
         looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
+    }
+
+    /// Whether what entries take is counted.
+    pub(crate) fn counts_bytes(&self) -> bool {
+        matches!(self.options.capacity, Capacity::Bytes(_))
     }
 
     /// Whether entries are kept here at all.

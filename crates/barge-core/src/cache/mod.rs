@@ -13,10 +13,13 @@ mod fences;
 pub(crate) mod forget;
 pub(crate) mod local;
 mod options;
+pub(crate) mod round;
 pub(crate) mod shared;
+mod sharing;
 pub(crate) mod source;
 mod tier;
 pub(crate) mod tiers;
+mod under_way;
 mod written;
 
 pub use options::Cache;

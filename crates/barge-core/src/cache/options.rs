@@ -71,7 +71,9 @@ impl Cache {
         self
     }
 
-    /// The most bytes in this process's memory instead, reckoned from the size of the rows as they were read.
+    /// The most bytes in this process's memory instead: keys and rows as they were read or given to `prime`, and 128 bytes for each entry. A
+    /// loader over a handler of your own has to be told how large its values are:
+    /// [`LoaderBuilder::weigh`](crate::LoaderBuilder::weigh).
     pub fn bytes(mut self, bytes: u64) -> Self {
         self.capacity = Capacity::Bytes(bytes);
         self
@@ -91,13 +93,14 @@ impl Cache {
     }
 
     /// After which part of its time to live an entry that is asked for is read anew in the background, while it goes on being served:
-    /// keys in demand never expire. 1 turns that off. Defaults to 0.8.
+    /// keys in demand never expire. Of processes that share a cache, one reads it. Where memory keeps nothing, one look-up for this may be
+    /// under way beside the loader's others. 1 turns that off. Defaults to 0.8.
     pub fn refresh_after(mut self, part: f64) -> Self {
         self.refresh = part;
         self
     }
 
-    /// How long an expired entry may be served where the store can't be reached. What this process writes is still never served older.
+    /// How long an expired entry of this process's memory may be served where the store can't be reached. What this process writes is still never served older.
     /// Defaults to zero: the store's error is the answer.
     pub fn stale_while_unavailable(mut self, time: Duration) -> Self {
         self.stale = time;
@@ -116,7 +119,7 @@ impl Cache {
         self
     }
 
-    /// How long another process's look-up of the same key is waited for, and how long a process that ended keeps
+    /// How long another look-up of the same key is waited for, of this process or another, and how long a process that ended keeps
     /// others from filling an entry. Defaults to 500 ms.
     pub fn lease(mut self, time: Duration) -> Self {
         self.lease = time;

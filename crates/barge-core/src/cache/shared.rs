@@ -103,6 +103,7 @@ impl Shared {
     async fn call<T>(&self, what: &'static str, call: impl Future<Output = Result<T>>) -> Option<T> {
         let Some(calling) = self.may_call() else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
+            metrics::counter!("barge.loader.shared_skipped").increment(1);
             return None;
         };
         let problem = match tokio::time::timeout(self.timeout, call).await {
@@ -174,6 +175,8 @@ pub(crate) struct Framed<'a> {
     /// The mark that was there then.
     pub(crate) mark: &'a [u8],
     pub(crate) rows: Vec<&'a [u8]>,
+    /// A number between 0 and 1 that is this entry's alone, and the same for whoever reads it.
+    pub(crate) draw: f64,
 }
 
 /// The bytes of an entry: the layout's number, a checksum over its name and what follows, the time, the mark, and each row with its length.
@@ -212,7 +215,8 @@ pub(crate) fn unframe<'a>(name: &str, bytes: &'a [u8]) -> Option<Framed<'a>> {
         rows.push(row);
         bytes = rest;
     }
-    Some(Framed { since: i64::from_le_bytes(*since), mark, rows })
+    let draw = f64::from(u32::from_le_bytes(*sum)) / f64::from(u32::MAX);
+    Some(Framed { since: i64::from_le_bytes(*since), mark, rows, draw })
 }
 
 fn checksum(name: &str, bytes: &[u8]) -> u32 {
@@ -237,8 +241,9 @@ mod tests {
         let rows = [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")];
         for (mark, rows) in [(&b"mark"[..], &rows[..]), (b"", &[]), (b"", &rows[..1])] {
             let bytes = frame("tasks/7", 1_234, mark, rows);
-            let expected = Framed { since: 1_234, mark, rows: rows.iter().map(|row| &row[..]).collect() };
-            assert_eq!(unframe("tasks/7", &bytes), Some(expected));
+            let framed = unframe("tasks/7", &bytes).unwrap();
+            assert_eq!((framed.since, framed.mark), (1_234, mark));
+            assert!(framed.rows.iter().eq(rows) && (0.0..=1.0).contains(&framed.draw));
             assert_eq!(unframe("tasks/8", &bytes), None, "another key's");
             for end in 0..bytes.len() {
                 assert_eq!(unframe("tasks/7", &bytes[..end]), None, "cut off");

@@ -3,21 +3,22 @@
 use bytes::Bytes;
 use futures::future::BoxFuture;
 
-use crate::{Requests, Result};
+use crate::engine::loader::LoaderKey;
+use crate::{Error, ErrorKind, Requests, Result, Sql};
 
 /// What was found of a key.
 #[derive(Clone, Debug)]
 pub(crate) struct Found<V> {
     /// `None`: nothing.
     pub(crate) value: Option<V>,
-    /// About how many bytes it takes.
+    /// About how many bytes it takes, with its key.
     pub(crate) bytes: usize,
     /// The rows as a shared cache keeps them, where they were asked for and there are any.
     pub(crate) rows: Option<Vec<Bytes>>,
 }
 
 /// Looks keys up.
-pub(crate) trait Source<K, V>: Send + Sync + 'static {
+pub(crate) trait Source<K: LoaderKey, V>: Send + Sync + 'static {
     /// What has to be done before the first look-up; called before each.
     fn start(&self) -> BoxFuture<'_, Result<()>> {
         Box::pin(std::future::ready(Ok(())))
@@ -26,6 +27,16 @@ pub(crate) trait Source<K, V>: Send + Sync + 'static {
     /// Looks up keys, each once, by one call. Answers are in their order, and one key's error is that key's alone. `rows` asks for
     /// the rows as a shared cache keeps them.
     fn look_up(&self, keys: Requests<K>, rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>>;
+
+    /// About how many bytes a key and its value take; `None` is a key without one.
+    fn bytes(&self, key: &K, value: Option<&V>) -> usize;
+
+    /// The keys of the rows that a query gives, at most so many.
+    fn query_keys(&self, _sql: Sql, _most: usize) -> BoxFuture<'_, Result<Vec<K>>> {
+        let message =
+            "keys come from a query of the database, and a handler of the application's own has none";
+        Box::pin(std::future::ready(Err(Error::new(ErrorKind::Unsupported, message))))
+    }
 
     /// Which keys are as a commit names them, so that what is kept of them is dropped then; `None` where all are.
     fn can_keep(&self, _keys: &[K]) -> Option<Vec<bool>> {

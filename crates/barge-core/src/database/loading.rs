@@ -1,33 +1,31 @@
 //! A table's rows for a loader: looked up, encoded for a shared cache and read back.
 
-use std::fmt::Write;
 use std::marker::PhantomData;
 use std::sync::{Arc, OnceLock};
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef};
-use arrow::row::{RowConverter, SortField};
+use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::{cast, take_arrays};
+use arrow::datatypes::{DataType, FieldRef, Schema};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
-use uuid::Uuid;
 
 use super::by::{HeldBy, LookUpBy};
+use super::codec::{self, Codec, escape};
 use super::look_up::{columns_of, ordinals};
 use super::{Core, Database};
 use crate::cache::Cache;
-use crate::cache::forget::{Forget, Keys, channel, tell_shared};
+use crate::cache::forget::{self, Forget, channel, tell_shared};
 use crate::cache::local::Local;
 use crate::cache::shared::Shared;
 use crate::cache::source::{Found, Source};
 use crate::cache::tiers::Cached;
 use crate::engine::loader::{Loader, LoaderBuilder, LoaderValue, Settings, start, started};
-use crate::record::{OwnedKey, keys_as};
-use crate::store::KeyEquality;
-use crate::{Error, ErrorKind, FromRow, Record, Requests, Result, Table};
+use crate::record::{Columns, OwnedKey, keys_as};
+use crate::store::{KeyEquality, Query};
+use crate::{Error, ErrorKind, FromRow, Keys, Record, Requests, Result, Sql, Table};
 
 /// Looks up the row of each key: see [`Database::loader`](crate::Database::loader).
 pub struct ByKey<R> {
@@ -151,6 +149,8 @@ pub(crate) trait Gathered<R>: LoaderValue {
 
     /// `None` where there are none.
     fn gather(rows: Vec<R>) -> Option<Self>;
+
+    fn rows(&self) -> &[R];
 }
 
 impl<R: Send + Sync + 'static> Gathered<R> for Arc<R> {
@@ -159,6 +159,10 @@ impl<R: Send + Sync + 'static> Gathered<R> for Arc<R> {
     fn gather(rows: Vec<R>) -> Option<Self> {
         rows.into_iter().next().map(Arc::new)
     }
+
+    fn rows(&self) -> &[R] {
+        std::slice::from_ref(self)
+    }
 }
 
 impl<R: Send + Sync + 'static> Gathered<R> for Arc<[R]> {
@@ -166,6 +170,10 @@ impl<R: Send + Sync + 'static> Gathered<R> for Arc<[R]> {
 
     fn gather(rows: Vec<R>) -> Option<Self> {
         (!rows.is_empty()).then(|| rows.into())
+    }
+
+    fn rows(&self) -> &[R] {
+        self
     }
 }
 
@@ -178,7 +186,7 @@ struct TableRows<K: OwnedKey, R, V: LoaderValue> {
     held: OnceCell<HeldBy>,
     codec: Option<Codec>,
     local: Arc<Local<K, V>>,
-    told: Option<tokio::sync::mpsc::Sender<crate::cache::forget::Stale<K>>>,
+    told: Option<tokio::sync::mpsc::Sender<forget::Stale<K>>>,
     /// Whether there is a cache, for which it matters which keys a commit names.
     keeps: bool,
     /// Held here, so that the database's observers lose it with the loader.
@@ -199,7 +207,7 @@ where
         let exact = held.fields.iter().all(|field| {
             description.column(field.name()).is_some_and(|column| column.equality == KeyEquality::Exact)
         });
-        let keys: Option<Keys<K>> = match (V::MANY, exact && self.keeps) {
+        let keys: Option<forget::Keys<K>> = match (V::MANY, exact && self.keeps) {
             // Whatever is written, any key's rows may have changed.
             (true, _) => Some(Box::new(|_| Some(Vec::new()))),
             (false, true) => {
@@ -217,6 +225,7 @@ where
     async fn read_store(&self, keys: &[K], rows: bool) -> Result<Vec<Result<Found<V>>>> {
         let held = self.held.get_or_try_init(|| self.begin()).await?;
         let batch = keys_as(self.table.name(), &held.fields, keys)?;
+        let key_bytes = batch.get_array_memory_size() / keys.len().max(1);
         let mut stream = self.core.store.look_up(held.look_up(Arc::clone(&self.table), batch)).await?;
         let mut gathering: Vec<Result<Gathering<R>>> =
             keys.iter().map(|_| Ok(Gathering { rows: Vec::new(), bytes: 0, encoded: Vec::new() })).collect();
@@ -224,11 +233,35 @@ where
             self.take(&part, rows, &mut gathering)?;
         }
         let found = |gathering: Gathering<R>| Found {
-            bytes: gathering.bytes + size_of::<R>() * gathering.rows.len(),
+            bytes: key_bytes + gathering.bytes + size_of::<R>() * gathering.rows.len(),
             rows: (rows && !gathering.rows.is_empty()).then_some(gathering.encoded),
             value: V::gather(gathering.rows),
         };
         Ok(gathering.into_iter().map(|gathering| gathering.map(found)).collect())
+    }
+
+    /// The keys of a query's rows, but of those where a part of the key is NULL, which has no row.
+    async fn read_keys_of(&self, sql: Sql, most: usize) -> Result<Vec<K>> {
+        let held = self.held.get_or_try_init(|| self.begin()).await?;
+        let query = Query {
+            schema: Some(Arc::new(Schema::new(held.fields.clone()))),
+            ..Query::new(sql.text(self.core.store.dialect()))
+        };
+        let mut stream = self.core.store.query(query).await?;
+        let mut keys = Vec::new();
+        while keys.len() < most
+            && let Some(part) = stream.next().await?
+        {
+            let part = Keys::into_batch(&part, self.table.name(), &held.fields)?;
+            let columns = part.columns().iter().zip(&held.fields);
+            let columns: Vec<ArrayRef> =
+                columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<_, _>>()?;
+            let is_whole = |row: &u32| columns.iter().all(|column| column.is_valid(*row as usize));
+            let whole: UInt32Array = (0..part.num_rows() as u32).filter(is_whole).collect();
+            keys.extend(K::read(&take_arrays(&columns, &whole, None)?)?);
+        }
+        keys.truncate(most);
+        Ok(keys)
     }
 
     fn take(&self, part: &RecordBatch, encode: bool, gathering: &mut [Result<Gathering<R>>]) -> Result<()> {
@@ -310,6 +343,20 @@ where
         async move { self.read_store(&keys, rows).await }.boxed()
     }
 
+    fn bytes(&self, key: &K, value: Option<&V>) -> usize {
+        let Some(held) = self.held.get() else { return 0 };
+        let key = keys_as(self.table.name(), &held.fields, std::slice::from_ref(key));
+        let rows = value.map_or(&[][..], V::rows);
+        let mut columns = R::Columns::with_capacity(rows.len());
+        // A row that can't be written is known to be there, and not how large it is.
+        let appended = rows.iter().map(|row| size_of::<R>() + row.append(&mut columns).unwrap_or_default());
+        appended.sum::<usize>() + key.map_or(0, |key| key.get_array_memory_size())
+    }
+
+    fn query_keys(&self, sql: Sql, most: usize) -> BoxFuture<'_, Result<Vec<K>>> {
+        async move { self.read_keys_of(sql, most).await }.boxed()
+    }
+
     fn can_keep(&self, keys: &[K]) -> Option<Vec<bool>> {
         let held = self.held.get()?;
         if !held.fields.iter().any(|field| field.data_type().is_temporal()) {
@@ -358,21 +405,18 @@ where
 
     fn encode_keys(&self, keys: &[K]) -> Option<(String, Vec<Bytes>)> {
         let held = self.held.get()?;
-        let converter = key_converter(&held.fields)?;
         let batch = keys_as(self.table.name(), &held.fields, keys).ok()?;
-        let rows = converter.convert_columns(batch.columns()).ok()?;
+        let rows = codec::encode(&codec::converter(&held.fields).ok()?, batch.columns()).ok()?;
         let types: Vec<String> =
             held.fields.iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
-        let name = format!("{} {}", self.table.name(), types.join(","));
-        Some((name, rows.iter().map(|row| Bytes::copy_from_slice(row.as_ref())).collect()))
+        let name = format!("{} {} {}", codec::encoding(), self.table.name(), types.join(","));
+        Some((name, rows))
     }
 
     fn decode_keys(&self, rows: &[&[u8]]) -> Vec<K> {
-        let converter = self.held.get().and_then(|held| key_converter(&held.fields));
+        let converter = self.held.get().and_then(|held| codec::converter(&held.fields).ok());
         let Some(converter) = converter.filter(|_| !rows.is_empty()) else { return Vec::new() };
-        let parser = converter.parser();
-        let columns = converter.convert_rows(rows.iter().map(|row| parser.parse(row)));
-        columns.ok().and_then(|columns| K::read(&columns).ok()).unwrap_or_default()
+        codec::decode(&converter, rows).and_then(|columns| K::read(&columns)).unwrap_or_default()
     }
 
     fn mark(&self) -> String {
@@ -384,7 +428,14 @@ where
     fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
         let Some(codec) = &self.codec else { return rows.iter().map(|_| None).collect() };
         let all: Vec<&[u8]> = rows.iter().flatten().copied().collect();
-        let Ok(batch) = codec.decode(&all) else { return rows.iter().map(|_| None).collect() };
+        let batch = match codec.decode(&all) {
+            Ok(batch) => batch,
+            // One of them is damaged, and the others needn't be.
+            Err(_) if rows.len() > 1 => {
+                return rows.iter().flat_map(|own| self.read(std::slice::from_ref(own))).collect();
+            }
+            Err(_) => return rows.iter().map(|_| None).collect(),
+        };
         let mut read = rows_of::<R>(&batch).into_iter();
         rows.iter()
             .map(|own| {
@@ -398,102 +449,8 @@ where
     }
 }
 
-fn key_converter(fields: &[FieldRef]) -> Option<RowConverter> {
-    RowConverter::new(fields.iter().map(|field| SortField::new(field.data_type().clone())).collect()).ok()
-}
-
-/// Rows as bytes, and back.
-struct Codec {
-    schema: SchemaRef,
-    converter: RowConverter,
-    /// What names of keys begin with: the table, and what tells this layout of its rows from any other.
-    prefix: String,
-}
-
-impl Codec {
-    fn new(table: &Table, schema: &SchemaRef, by: &LookUpBy) -> Result<Self> {
-        let fields = schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
-        let converter = RowConverter::new(fields).map_err(|error| {
-            Error::new(ErrorKind::Unsupported, format!("a shared cache can't keep these rows: {error}"))
-        })?;
-        // Whatever changes what the bytes mean has to be here.
-        let mut layout = format!("1 {by:?}");
-        for field in schema.fields() {
-            let extension = field.metadata().get("ARROW:extension:name").map_or("", String::as_str);
-            let (name, nullable) = (field.name(), field.is_nullable());
-            // Writing to a string doesn't fail.
-            let _ = write!(layout, "|{name} {} {nullable} {extension}", field.data_type());
-        }
-        let layout = Uuid::new_v5(&Uuid::NAMESPACE_OID, layout.as_bytes()).simple().to_string();
-        let mut prefix = String::new();
-        escape(&table.name().to_string(), &mut prefix);
-        let _ = write!(prefix, ":{}:", &layout[..16]);
-        Ok(Codec { schema: Arc::clone(schema), converter, prefix })
-    }
-
-    /// Each row of a look-up.
-    fn encode(&self, part: &RecordBatch) -> Result<Vec<Bytes>> {
-        let columns = &part.columns()[1..];
-        let wanted = self.schema.fields().iter().map(|field| field.data_type());
-        if !columns.iter().map(|column| column.data_type()).eq(wanted) {
-            return Err(Error::new(
-                ErrorKind::Statement,
-                "the store's look-up gave other types than were asked for",
-            ));
-        }
-        let rows = self.converter.convert_columns(columns)?;
-        Ok(rows.iter().map(|row| Bytes::copy_from_slice(row.as_ref())).collect())
-    }
-
-    /// The rows as a batch. They must be of this layout: a name and a checksum vouch for it.
-    fn decode(&self, rows: &[&[u8]]) -> Result<RecordBatch> {
-        let parser = self.converter.parser();
-        let columns = self.converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let fields: Vec<FieldRef> = self
-            .schema
-            .fields()
-            .iter()
-            .map(|field| Arc::new((**field).clone().with_nullable(true)) as FieldRef)
-            .collect();
-        Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
-    }
-}
-
-/// Appends text so that it holds none of the characters that names are put together with.
-fn escape(text: &str, name: &mut String) {
-    for byte in text.bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'@' | b'+' => {
-                name.push(byte.into())
-            }
-            _ => {
-                let _ = write!(name, "%{byte:02X}");
-            }
-        }
-    }
-}
-
 impl<R> std::fmt::Debug for ByKey<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ByKey").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_tell_any_two_keys_apart() {
-        let mut names = Vec::new();
-        for text in ["a", "a,b", "a%2Cb", "!", "", "ü", "a b", "{a}", "A"] {
-            let mut name = String::new();
-            escape(text, &mut name);
-            assert!(name.bytes().all(|byte| byte.is_ascii_graphic() && !b",!{}:".contains(&byte)), "{name}");
-            names.push(name);
-        }
-        let distinct: std::collections::HashSet<_> = names.iter().collect();
-        assert_eq!(distinct.len(), names.len());
     }
 }

@@ -1,6 +1,7 @@
 //! A database as an application holds it: [`Database`], and transactions of several operations, [`Tx`].
 
 mod by;
+mod codec;
 mod descriptions;
 pub(crate) mod loading;
 mod look_up;

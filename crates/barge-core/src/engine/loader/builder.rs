@@ -77,7 +77,8 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// How long a look-up may take, with its retries after passing failures. Defaults to 10 s.
+    /// How long a look-up may take: with its retries after passing failures, and the first one with what has to be asked of the database before. Defaults
+    /// to 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
@@ -101,7 +102,11 @@ impl<S> LoaderBuilder<S> {
 /// Looks keys up by the application's own means: see [`Loader::builder`].
 pub struct Handler<K, V> {
     run: Box<dyn Fn(Requests<K>) -> Answering<V> + Send + Sync>,
+    weigh: Option<Weigh<K, V>>,
 }
+
+/// How many bytes a key and its value take.
+type Weigh<K, V> = Box<dyn Fn(&K, Option<&V>) -> usize + Send + Sync>;
 
 /// A handler's call under way.
 type Answering<V> = BoxFuture<'static, Result<Vec<Result<Option<V>>>>>;
@@ -131,11 +136,18 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         F: Fn(Requests<K>) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = Result<Vec<Result<Option<V>>>>> + Send + 'static,
     {
-        LoaderBuilder::of(Handler { run: Box::new(move |keys| handler(keys).boxed()) })
+        LoaderBuilder::of(Handler { run: Box::new(move |keys| handler(keys).boxed()), weigh: None })
     }
 }
 
 impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
+    /// How many bytes a key and its value take, for [`Cache::bytes`]; without a value, as where there is none, the key alone. What is on the heap counts:
+    /// `|key: &String, value: Option<&Arc<str>>| key.len() + value.map_or(0, |value| value.len())`. Called for each value that is kept.
+    pub fn weigh(mut self, weigh: impl Fn(&K, Option<&V>) -> usize + Send + Sync + 'static) -> Self {
+        self.source.weigh = Some(Box::new(weigh));
+        self
+    }
+
     /// Starts the loader on the present tokio runtime.
     ///
     /// # Panics
@@ -147,7 +159,7 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
     /// Starts the loader on the present tokio runtime.
     ///
     /// # Errors
-    /// `InvalidConfig` for a setting out of bounds; `Unsupported` for a shared cache, which only a database's rows can be kept in.
+    /// `InvalidConfig` for a setting out of bounds, and for [`Cache::bytes`] without [`weigh`](Self::weigh); `Unsupported` for a shared cache, which only a database's rows can be kept in.
     ///
     /// # Panics
     /// Outside a tokio runtime.
@@ -162,6 +174,10 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
             Some(options) => {
                 options.validate()?;
                 let local = Arc::new(Local::new(options.clone(), false));
+                if local.counts_bytes() && source.weigh.is_none() {
+                    let message = "only you know how many bytes your values take: say so by `weigh`, or bound the cache by entries";
+                    return Err(Error::new(ErrorKind::InvalidConfig, message));
+                }
                 local.hears_all();
                 Some(Cached { local, shared: None, told: None, options })
             }
@@ -200,7 +216,7 @@ pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
         let message = "there is nothing to warm without a cache: leave `remember` out, or set a cache";
         return Err(Error::new(ErrorKind::InvalidConfig, message));
     }
-    let tiers = Arc::new(Tiers::new(source, cached, settings.timeout));
+    let tiers = Arc::new(Tiers::new(source, cached, settings.timeout, settings.in_flight));
     let lanes = (0..settings.in_flight).map(|_| Lane { tiers: Arc::clone(&tiers) }).collect();
     let engine = Engine::start(settings.limits, Open::new(), lanes)?;
     let shared = Arc::new(Shared { engine, tiers, frequent: settings.remember.map(Frequent::new) });
@@ -212,14 +228,24 @@ pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
 
 impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {
     fn look_up(&self, keys: Requests<K>, _rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>> {
-        let calling = std::panic::AssertUnwindSafe((self.run)(keys)).catch_unwind();
-        let found = |value| Found { value, bytes: size_of::<V>(), rows: None };
-        Box::pin(async move {
-            let answers = calling
-                .await
-                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Handler, "the loader's handler panicked")))?;
-            Ok(answers.into_iter().map(|answer| answer.map(found)).collect())
-        })
+        let answering = async move {
+            let asked = keys.clone();
+            let answers = (self.run)(keys).await?;
+            let found = |(place, answer): (usize, Result<Option<V>>)| {
+                let value = answer?;
+                let bytes = asked.get(place).map_or(0, |key| self.bytes(key, value.as_ref()));
+                Ok(Found { value, bytes, rows: None })
+            };
+            Ok(answers.into_iter().enumerate().map(found).collect())
+        };
+        // What the application's code breaks off has changed nothing here.
+        let caught = std::panic::AssertUnwindSafe(answering).catch_unwind();
+        let panicked = |_| Err(Error::new(ErrorKind::Handler, "the loader's handler panicked"));
+        Box::pin(caught.map(move |answers| answers.unwrap_or_else(panicked)))
+    }
+
+    fn bytes(&self, key: &K, value: Option<&V>) -> usize {
+        self.weigh.as_ref().map_or(0, |weigh| weigh(key, value))
     }
 
     fn names(&self, _keys: &[K]) -> Result<Vec<String>> {

@@ -17,7 +17,8 @@ use super::{Engine, Flushed, Flusher};
 use crate::Result;
 use crate::cache::counts::{count, get};
 use crate::cache::local::Kept;
-use crate::cache::tiers::{Asked, Tiers};
+use crate::cache::round::{Asked, Resolved};
+use crate::cache::tiers::Tiers;
 pub use builder::{Handler, LoaderBuilder};
 pub(crate) use builder::{Settings, start, started};
 use frequent::Frequent;
@@ -204,9 +205,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// It is the caller's word that the value is not older than what was written; a value that was read while this
     /// process was writing may be.
     pub fn prime(&self, key: K, value: V) {
-        if let Some(local) = &self.shared.tiers.local {
-            local.prime(key, Some(value), size_of::<V>());
-        }
+        self.shared.tiers.prime(key, value);
     }
 
     /// Forgets what is kept of a key, also in the shared cache: for writes that Barge doesn't hear of. Only of the key as it is spelled here: where the
@@ -229,6 +228,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     pub async fn close(&self) -> LoaderStatistics {
         self.shared.engine.close().await;
         self.shared.write_frequent().await;
+        self.shared.tiers.tell();
         self.statistics()
     }
 
@@ -266,12 +266,14 @@ impl<K: LoaderKey, V: LoaderValue> Flusher<Open<K, V>> for Lane<K, V> {
     async fn flush(&mut self, mut sealed: Sealed<K, V>) -> Flushed {
         let calls = get(&self.tiers.counts.store_calls);
         let awaited = sealed.is_awaited();
-        let answers = self.tiers.resolve(sealed.take_keys(), &sealed.asked).await;
+        count(&self.tiers.counts.joined, sealed.joined);
+        let Resolved { answers, due } = self.tiers.resolve(sealed.take_keys(), &sealed.asked).await;
         let rejected = answers.iter().filter(|answer| answer.is_err()).count() as u64;
         let calls = get(&self.tiers.counts.store_calls) - calls;
         let committed = answers.len() as u64 - rejected;
         sealed.answer(answers);
-        self.tiers.counts.tell(self.tiers.local.as_ref().map_or(0, |local| local.evictions()));
+        self.tiers.refresh(due);
+        self.tiers.tell();
         Flushed { committed, rejected, statements: calls, round_trips: calls, awaited, ..Flushed::default() }
     }
 }

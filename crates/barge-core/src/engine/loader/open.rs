@@ -7,7 +7,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::super::answer::{Cell, Ticket};
 use super::super::{Abandon, Buffer, Gathers, end_of_task};
-use crate::cache::tiers::Asked;
+use crate::cache::round::Asked;
 use crate::{Error, ErrorKind, Result};
 
 /// Each key's answer, by its place in the batch.
@@ -17,6 +17,8 @@ pub(super) type Answers<V> = Vec<Result<Option<V>>>;
 pub(super) struct Open<K, V> {
     keys: Vec<K>,
     asked: Vec<Asked>,
+    /// Requests for a key that was here already.
+    joined: usize,
     places: HashTable<u32>,
     hasher: DefaultHashBuilder,
     cell: Arc<Cell<Answers<V>>>,
@@ -26,6 +28,7 @@ pub(super) struct Open<K, V> {
 pub(super) struct Sealed<K, V> {
     keys: Vec<K>,
     pub(super) asked: Vec<Asked>,
+    pub(super) joined: usize,
     cell: Arc<Cell<Answers<V>>>,
 }
 
@@ -34,6 +37,7 @@ impl<K: Hash + Eq, V> Open<K, V> {
         Open {
             keys: Vec::new(),
             asked: Vec::new(),
+            joined: 0,
             places: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             cell: Arc::new(Cell::default()),
@@ -43,7 +47,7 @@ impl<K: Hash + Eq, V> Open<K, V> {
     /// Adds a key, unless it is there. Gives its place.
     #[inline]
     pub(super) fn ask(&mut self, key: K, asked: Asked) -> u32 {
-        let Open { keys, places, hasher, .. } = self;
+        let Open { keys, places, hasher, joined, .. } = self;
         let hash = hasher.hash_one(&key);
         let entry = places.entry(
             hash,
@@ -54,9 +58,10 @@ impl<K: Hash + Eq, V> Open<K, V> {
         match entry {
             hashbrown::hash_table::Entry::Occupied(there) => {
                 let place = *there.get();
-                // Who refreshes a key has it read in any case.
-                if asked == Asked::Refreshed {
-                    self.asked[place as usize] = asked;
+                match asked {
+                    Asked::Loaded => *joined += 1,
+                    // Who refreshes a key has it read in any case.
+                    Asked::Refreshed => self.asked[place as usize] = asked,
                 }
                 place
             }
@@ -100,6 +105,7 @@ where
         Sealed {
             keys: std::mem::take(&mut self.keys),
             asked: std::mem::take(&mut self.asked),
+            joined: std::mem::take(&mut self.joined),
             cell: std::mem::replace(&mut self.cell, Arc::new(Cell::default())),
         }
     }

@@ -28,8 +28,10 @@ pub struct LoaderStatistics {
     pub batches: u64,
     /// Keys in those batches.
     pub batched_keys: u64,
-    /// Requests for a key that was in the open batch already.
+    /// Requests for a key that was in the open batch already, counted when that was looked up.
     pub joined: u64,
+    /// Keys that were waited for because another look-up of this loader was reading them.
+    pub memory_waits: u64,
     /// Keys that were waited for because another process was reading them.
     pub shared_waits: u64,
     /// Keys that weren't asked of the shared cache, because this process wrote them lately.
@@ -78,7 +80,6 @@ impl LoaderStatistics {
         let counts = &shared.tiers.counts;
         let (local, tier) = (shared.tiers.local.as_ref(), shared.tiers.shared.as_ref());
         let (requests, hits) = (get(&counts.requests), get(&counts.hits));
-        let refreshes = get(&counts.refreshes);
         LoaderStatistics {
             requests,
             memory_hits: hits + get(&counts.memory_hits),
@@ -90,10 +91,11 @@ impl LoaderStatistics {
             absent: get(&counts.absent),
             batches: engine.flushes,
             batched_keys: engine.committed + engine.rejected,
-            joined: (requests + refreshes).saturating_sub(hits + engine.added),
+            joined: get(&counts.joined),
+            memory_waits: get(&counts.memory_waits),
             shared_waits: get(&counts.waits),
             bypasses: get(&counts.bypasses),
-            refreshes,
+            refreshes: get(&counts.refreshes),
             stale: get(&counts.stale),
             evictions: local.map_or(0, |local| local.evictions()),
             entries: local.map_or(0, |local| local.entries()),

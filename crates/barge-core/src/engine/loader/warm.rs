@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Loader, LoaderKey, LoaderValue};
-use crate::Result;
 use crate::cache::counts::count;
+use crate::{Result, Sql};
 
 /// How fast to warm, and who is told.
 pub struct WarmOptions {
@@ -14,6 +14,8 @@ pub struct WarmOptions {
     pub batch: usize,
     /// The most keys a second; `None` goes as fast as the store answers. Defaults to 10,000.
     pub per_second: Option<u32>,
+    /// The most keys that [`Loader::warm_query`] takes from its query. Defaults to 1,000,000.
+    pub query_max_keys: usize,
     /// Told after each look-up.
     pub progress: Option<Progress>,
 }
@@ -23,7 +25,7 @@ pub type Progress = Box<dyn FnMut(&Warmed) + Send>;
 
 impl Default for WarmOptions {
     fn default() -> Self {
-        WarmOptions { batch: 1_000, per_second: Some(10_000), progress: None }
+        WarmOptions { batch: 1_000, per_second: Some(10_000), query_max_keys: 1_000_000, progress: None }
     }
 }
 
@@ -32,6 +34,7 @@ impl std::fmt::Debug for WarmOptions {
         f.debug_struct("WarmOptions")
             .field("batch", &self.batch)
             .field("per_second", &self.per_second)
+            .field("query_max_keys", &self.query_max_keys)
             .finish_non_exhaustive()
     }
 }
@@ -94,5 +97,28 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
                 tokio::time::sleep_until(started + due).await;
             }
         }
+    }
+
+    /// Warms the keys of the rows that a query gives, as [`warm`](Loader::warm) does: in their order, so the most important first.
+    ///
+    /// The rows have the columns of the loader's key by name; other columns are passed over, and so are rows whose key holds NULL. The keys are read before
+    /// the first is loaded, so that neither a connection nor a snapshot of the database is held while warming keeps to its rate;
+    /// [`query_max_keys`](WarmOptions::query_max_keys) bounds how many they are.
+    ///
+    /// ```
+    /// # use barge_core::{Loader, WarmOptions};
+    /// # async fn warm(orders: Loader<i64, String>) -> barge_core::Result<()> {
+    /// let newest = "SELECT id FROM orders ORDER BY created_at DESC LIMIT 50000";
+    /// let warmed = orders.warm_query(newest, WarmOptions::default()).await?;
+    /// # assert_eq!(warmed.failed, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// What the query reports; `MissingColumn` where it lacks a column of the key; `Unsupported` for a loader over a handler of your own; `Closed`.
+    pub async fn warm_query(&self, sql: impl Into<Sql>, options: WarmOptions) -> Result<Warmed> {
+        let keys = self.shared.tiers.query_keys(sql.into(), options.query_max_keys).await?;
+        self.warm(keys, options).await
     }
 }

@@ -130,6 +130,51 @@ async fn memory_is_bounded_by_entries_or_bytes() {
     assert_eq!(nothing.statistics().memory_hits, 0);
 }
 
+/// What bytes bound also counts what didn't come from the store, keys, and that there is no row.
+#[tokio::test(start_paused = true)]
+async fn whatever_memory_keeps_counts_by_its_bytes() {
+    const LARGE: usize = 10_000;
+    let cache = || Cache::new(TTL).bytes(50 * LARGE as u64).absent(TTL);
+    let db = filled(0).await;
+    let primed = loader(&db, cache());
+    primed.load(-1).await.unwrap();
+    for id in 0..1_000 {
+        primed.prime(id, Arc::new(task(id, &"x".repeat(LARGE))));
+    }
+    // Too few of these take their room to be counted in rows.
+    let handled = Loader::builder(|keys: Requests<i64>| async move {
+        Ok(keys.iter().map(|_| Ok(Some(Arc::<str>::from("x".repeat(LARGE))))).collect())
+    })
+    .weigh(|_, value| value.map_or(0, |value| value.len()))
+    .cache(cache())
+    .start();
+    handled.load_many(0..1_000).await.unwrap();
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Named::table())).unwrap();
+    let named = Database::new(store).loader::<Named>().cache(cache()).start::<String>();
+    named.load_many((0..1_000).map(|id| format!("{id}{}", "x".repeat(LARGE)))).await.unwrap();
+    for (what, statistics) in
+        [("primed", primed.statistics()), ("handled", handled.statistics()), ("absent", named.statistics())]
+    {
+        assert!((20..=55).contains(&statistics.entries), "{what}: {statistics:?}");
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Record, FromRow)]
+#[record(table = "named")]
+struct Named {
+    #[record(key)]
+    name: String,
+}
+
+#[tokio::test]
+async fn values_of_a_handler_that_nobody_weighs_are_not_bounded_by_bytes() {
+    let handler = |keys: Requests<i64>| async move { Ok(keys.iter().map(|_| Ok(Some(1_u8))).collect()) };
+    let refused = Loader::builder(handler).cache(Cache::new(TTL).bytes(1_000)).try_start().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidConfig, "{refused}");
+    assert!(refused.to_string().contains("weigh"), "{refused}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn primed_and_cleared() {
     let db = filled(10).await;

@@ -1,7 +1,10 @@
 //! Keys are looked up together, and what is kept of them is never older than what was written.
 
 mod caching;
+mod damaged;
 mod freshness;
+mod numbers;
+mod refreshing;
 mod sharing;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -235,6 +238,7 @@ async fn warming_keeps_to_its_rate_and_tells_how_far_it_is() {
     let options = WarmOptions {
         batch: 100,
         per_second: Some(200),
+        query_max_keys: 0,
         progress: Some(Box::new(move |warmed| heard.lock().unwrap().push(warmed.keys))),
     };
     let started = tokio::time::Instant::now();
@@ -326,4 +330,80 @@ async fn the_first_look_up_is_tried_again_and_ends_in_time() {
     assert_eq!(loader.load(1).await.unwrap_err().kind(), ErrorKind::Timeout);
     assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("task 1"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_before_the_first_look_up_is_within_its_time() {
+    let slow = |point| Fault { point, nth: 1, effect: Effect::Delay(Duration::from_millis(700)) };
+    let inner = filled(3).await;
+    let plan = FaultPlan::new([slow(Point::Describe), slow(Point::Read)]);
+    let db = Database::new(FaultStore::new(Arc::clone(inner.store()), plan));
+    for cache in [None, Some(Cache::new(Duration::from_secs(60)))] {
+        let mut builder = db.loader::<Task>().timeout(Duration::from_secs(1));
+        if let Some(cache) = cache {
+            builder = builder.cache(cache);
+        }
+        let started = tokio::time::Instant::now();
+        let loader = builder.start::<i64>();
+        let loaded = loader.load(1).await.map(name);
+        let took = started.elapsed();
+        match loaded {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Timeout, "{error}"),
+            // The second loader finds no faults any more.
+            Ok(found) => assert_eq!(found.as_deref(), Some("task 1")),
+        }
+        assert!(took <= Duration::from_millis(1_001), "{took:?}");
+    }
+}
+
+/// Waves of requests for keys whose look-up is under way, with lanes free to begin others.
+#[tokio::test(start_paused = true)]
+async fn of_several_look_ups_in_flight_one_reads_a_key() {
+    let db = filled(10).await;
+    let cache = Cache::new(Duration::from_secs(60));
+    // A wave fills a look-up, which so begins beside the others.
+    let loader = db.loader::<Task>().cache(cache).in_flight(4).max_keys(4).start::<i64>();
+    loader.load(9).await.unwrap();
+    let mut asked = Vec::new();
+    for wave in 0..30_i64 {
+        let loader = loader.clone();
+        // Each wave has a key of its own, so that nothing but the others is shared.
+        asked.push(tokio::spawn(async move { loader.load_many([1, 2, 77, 1_000 + wave]).await.unwrap() }));
+        tokio::time::sleep(LATENCY / 8).await;
+    }
+    for asked in asked {
+        let found = asked.await.unwrap();
+        assert_eq!(found.iter().flatten().count(), 2, "{found:?}");
+    }
+    let statistics = loader.statistics();
+    assert_eq!(statistics.store_keys, 1 + 3 + 30, "{statistics:?}");
+    assert!(statistics.memory_waits > 3, "{statistics:?}");
+}
+
+/// A look-up that began before the write keeps nothing, and who waited for it reads by itself.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_another_look_up_gives_nothing_older_than_was_written() {
+    let stored = Arc::new(AtomicUsize::new(1));
+    let reading = stored.clone();
+    let handler = move |keys: Requests<i64>| {
+        let found = reading.load(Ordering::Relaxed);
+        async move {
+            tokio::time::sleep(LATENCY).await;
+            Ok(keys.iter().map(|_| Ok(Some(found))).collect())
+        }
+    };
+    let cache = Cache::new(Duration::from_secs(60));
+    let loader = Loader::builder(handler).cache(cache).in_flight(2).max_keys(1).start();
+    let load = || {
+        let loader = loader.clone();
+        tokio::spawn(async move { loader.load(7_i64).await.unwrap() })
+    };
+    let before = load();
+    tokio::time::sleep(LATENCY / 4).await;
+    stored.store(2, Ordering::Relaxed);
+    loader.clear(&7);
+    let after = load();
+    assert_eq!((before.await.unwrap(), after.await.unwrap()), (Some(1), Some(2)));
+    let statistics = loader.statistics();
+    assert_eq!((statistics.store_keys, statistics.memory_waits), (2, 1), "{statistics:?}");
 }

@@ -1,8 +1,12 @@
-//! Loaders over SQLite itself, where a removed row's key is drawn again and keys may be equal that differ.
+//! Loaders over real stores. Here over SQLite, where a removed row's key is drawn again and keys may be equal that differ; over each in `stores`.
+//!
+//! Needs PostgreSQL's programs, and with the feature `duckdb` its library.
 
 // The helpers of the tests may unwrap as the tests do.
 #![allow(clippy::unwrap_used)]
 #![cfg(feature = "sqlite")]
+
+mod stores;
 
 use std::sync::Arc;
 use std::time::Duration;

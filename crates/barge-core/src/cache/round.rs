@@ -1,0 +1,88 @@
+//! The keys of one batch on their way through the tiers.
+
+use bytes::Bytes;
+use hashbrown::HashMap;
+use tokio::time::Instant;
+
+use super::local::{LookingUp, Read};
+use crate::Result;
+use crate::engine::loader::{LoaderKey, LoaderValue};
+
+/// A key that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// By somebody who waits.
+    Loaded,
+    /// To be read anew, whatever is kept of it.
+    Refreshed,
+}
+
+/// What a batch came to.
+pub(crate) struct Resolved<K, V> {
+    pub(crate) answers: Vec<Result<Option<V>>>,
+    /// Keys that the shared cache alone keeps, and that are due to be read anew.
+    pub(crate) due: Vec<K>,
+}
+
+/// The keys of one batch, and their answers as they come.
+pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
+    pub(super) keys: &'a [K],
+    pub(super) asked: &'a [Asked],
+    pub(super) answers: Vec<Option<Result<Option<V>>>>,
+    /// Which keys may be kept; `None` where all may.
+    pub(super) can_keep: Option<Vec<bool>>,
+    pub(super) looking_up: Option<LookingUp<'a, K, V>>,
+    /// Until when the store may be asked.
+    pub(super) until: Instant,
+    /// Keys that another look-up of this process is reading, in the order of their places.
+    pub(super) aside: Vec<usize>,
+    /// What lives in the shared cache of keys that are to be read anew.
+    pub(super) live: HashMap<usize, Option<V>>,
+    /// Keys that were answered by an entry of the shared cache which should be read anew.
+    pub(super) due: Vec<usize>,
+}
+
+impl<K: LoaderKey, V: LoaderValue> Round<'_, K, V> {
+    /// Whether a key is as a commit names it, so that what is kept of it is dropped then.
+    pub(super) fn may_keep(&self, place: usize) -> bool {
+        self.can_keep.as_ref().is_none_or(|may| may[place])
+    }
+
+    /// Keeps what was read of a key in memory, if it may be kept.
+    pub(super) fn keep(&self, place: usize, value: &Option<V>, bytes: usize, since: Option<Instant>) {
+        if let Some(looking_up) = self.looking_up.as_ref().filter(|_| self.may_keep(place)) {
+            let since = since.unwrap_or(looking_up.since);
+            looking_up.keep(&self.keys[place], Read { value: value.clone(), bytes, since });
+        }
+    }
+
+    /// The keys that are unanswered, and not left to another look-up.
+    pub(super) fn open(&self) -> Vec<usize> {
+        let is_open =
+            |place: &usize| self.answers[*place].is_none() && self.aside.binary_search(place).is_err();
+        (0..self.keys.len()).filter(is_open).collect()
+    }
+}
+
+/// A key's name in the shared cache.
+#[derive(Clone)]
+pub(super) struct Named {
+    pub(super) place: usize,
+    pub(super) name: String,
+}
+
+/// What the shared cache doesn't have: keys that this process fills, and keys that others are about to fill, both in the order of their places.
+#[derive(Default)]
+pub(super) struct Waiting {
+    pub(super) granted: Vec<Named>,
+    pub(super) held: Vec<Named>,
+    pub(super) mark: Bytes,
+    pub(super) token: String,
+}
+
+/// Entries to fill, by their place among the granted leases.
+#[derive(Default)]
+pub(super) struct Fills {
+    pub(super) since: i64,
+    pub(super) entries: Vec<(usize, Vec<Bytes>)>,
+}
