@@ -1,8 +1,8 @@
 //! Steps a batch at a time: one statement, or COPY.
 
 use arrow::array::{Array, Int64Array};
-use barge_core::Result;
 use barge_core::store::{Applied, Operation, Outcome, Step, TableKind, Target};
+use barge_core::{ErrorKind, Result};
 use bytes::BytesMut;
 use futures::SinkExt;
 use tokio_postgres::{CopyInSink, Row, Statement};
@@ -103,15 +103,18 @@ impl<'a> Prepared<'a> {
         }
     }
 
-    /// Which rows were updated by this transaction, where the count didn't tell.
+    /// Which rows were updated by this transaction, where the count didn't tell. They stay unknown where it may not be asked (the user reads some
+    /// columns only), or the answer is not that many: a trigger came, or the server's system columns mean something else.
     pub(crate) async fn ask(&self, connection: &Connection, applied: &mut Applied) -> Result<()> {
         let parameters = self.batch.parameters();
-        let mut outcomes = vec![Outcome::NotFound; self.batch.rows];
-        for place in ordinals(&connection.query(&self.plan.written_here(), &parameters.bind()).await?)? {
-            outcomes[place] = Outcome::Updated;
-        }
-        applied.outcomes = Some(outcomes);
         applied.statements += 1;
+        let told = match connection.query(&self.plan.written_here(), &parameters.bind()).await {
+            Err(error) if error.kind() == ErrorKind::Permission => return Ok(()),
+            told => ordinals(&told?)?,
+        };
+        let mut outcomes = vec![Outcome::NotFound; self.batch.rows];
+        told.iter().for_each(|&place| outcomes[place] = Outcome::Updated);
+        applied.outcomes = (told.len() as u64 == applied.affected).then_some(outcomes);
         Ok(())
     }
 

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::claim::Tries;
 use crate::error::{error_of, is_of_connection};
 use crate::options::Without;
+use crate::transaction::RESHAPED;
 
 /// A value to bind, and the type it travels as.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
@@ -190,7 +191,14 @@ impl Connection {
             Err(error) => {
                 self.spoil();
                 self.out_of_step.store(true, Ordering::Relaxed);
-                Err(error_of(error))
+                let error = error_of(error);
+                // Policies that came since the table was described.
+                Err(match error.kind() {
+                    ErrorKind::Unsupported => Error::new(ErrorKind::Statement, error.message())
+                        .with_code(RESHAPED)
+                        .with_source(error),
+                    _ => error,
+                })
             }
         }
     }

@@ -9,6 +9,7 @@ use barge_core::record::quote;
 use barge_core::store::{ForeignKey, ORDINAL, Operation, Target};
 use barge_core::{Error, ErrorKind, Result};
 use tokio_postgres::Statement;
+use tokio_postgres::types::Type;
 
 use crate::batch::{cells, relation};
 use crate::connection::{Connection, answered, pipeline};
@@ -101,6 +102,7 @@ impl<'a> Plan<'a> {
         left_out: Option<usize>,
     ) -> Result<Statement> {
         let columns = self.columns().filter(|index| Some(*index) != left_out);
+        let columns_again = columns.clone();
         let names = list(columns.clone(), |index| self.name(index));
         let copy = format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", self.table());
         let insert = self.insert_of_parameters(columns.clone(), &names);
@@ -123,6 +125,14 @@ impl<'a> Plan<'a> {
                         return Err(reshaped(format!("{name} is {found}, and was {own}")));
                     }
                 }
+                // What a domain stands upon the server tells of the rows that would come back.
+                for (index, found) in self.domains(columns_again).zip(inserted.columns()) {
+                    let own = self.types[index].parameter_type();
+                    if own != *found.type_() {
+                        let name = self.name(index);
+                        return Err(reshaped(format!("{name} is {}, and was {own}", found.type_())));
+                    }
+                }
             }
             // No assignment, or no such type.
             Err(error) if matches!(error.code(), Some("42804" | "42704" | "42846")) => {
@@ -135,7 +145,9 @@ impl<'a> Plan<'a> {
 
     /// An insert of one parameter a column, which takes the column's own type; where that is none of PostgreSQL's own, of which the driver would ask
     /// what it is, a text that becomes one.
-    fn insert_of_parameters(&self, columns: impl Iterator<Item = usize>, names: &str) -> String {
+    fn insert_of_parameters(&self, columns: impl Iterator<Item = usize> + Clone, names: &str) -> String {
+        let domains = list(self.domains(columns.clone()), |index| self.name(index));
+        let returning = if domains.is_empty() { domains } else { format!(" RETURNING {domains}") };
         let parameters = list(columns.enumerate(), |(place, index)| {
             let own = &self.types[index];
             match own.built_in() {
@@ -143,7 +155,19 @@ impl<'a> Plan<'a> {
                 None => format!("${}::text::{}", place + 1, own.sql),
             }
         });
-        format!("INSERT INTO {} ({names}){} VALUES ({parameters})", self.table(), self.overriding())
+        format!(
+            "INSERT INTO {} ({names}){} VALUES ({parameters}){returning}",
+            self.table(),
+            self.overriding()
+        )
+    }
+
+    /// Those of the columns that are domains over a type whose bytes could be another's.
+    fn domains(&self, columns: impl Iterator<Item = usize>) -> impl Iterator<Item = usize> {
+        columns.filter(|&index| {
+            let own = &self.types[index];
+            own.built_in().is_none() && own.parameter_type() != Type::TEXT
+        })
     }
 
     fn overriding(&self) -> &'static str {

@@ -43,6 +43,7 @@ async fn rows_go_by_copy_in_the_types_that_columns_have_now() {
         ("bigint", "text"),
         ("bigint", "positive"),
         ("positive", "bigint"),
+        ("positive", "double precision"),
     ] {
         for bad in [false, true] {
             let what = format!("{before} to {after}, a row that fails: {bad}");
@@ -227,4 +228,32 @@ async fn a_copy_that_is_refused_at_its_start_says_why() {
     assert_eq!(fresh.rows("SELECT count(*) FROM t").await, ["0"]);
     fresh.run("DROP OWNED BY reader_of_t").await;
     fresh.run("DROP ROLE reader_of_t").await;
+}
+
+/// A policy that came since refuses COPY, and lets rows in one by one statement.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_in_under_a_policy_that_came_since() {
+    let fresh = Fresh::with(&["CREATE TABLE t(id bigint PRIMARY KEY, n bigint)"]).await;
+    fresh.run("DROP ROLE IF EXISTS guest_of_t").await;
+    fresh.run("CREATE ROLE guest_of_t LOGIN").await;
+    fresh.run("GRANT SELECT, INSERT ON t TO guest_of_t").await;
+    fresh.run("GRANT CREATE ON SCHEMA public TO guest_of_t").await;
+    let writer = fresh.as_role("guest_of_t").await.writer().start();
+    writer.insert(&rows(0..1)[0]).await.unwrap().await.unwrap();
+    for sql in [
+        "ALTER TABLE t ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY low ON t USING (true) WITH CHECK (id <> 777)",
+    ] {
+        fresh.run(sql).await;
+    }
+    let table = Arc::new(Row::table().clone());
+    let receipt =
+        writer.add_batch(&table, Operation::Insert, &batch_of(&rows(1..1_001)).unwrap()).await.unwrap();
+    let answers = receipt.outcomes().await;
+    let refused: Vec<usize> = (0..1_000).filter(|&place| answers[place].is_err()).collect();
+    assert_eq!(refused, [776], "{:?}", answers[0]);
+    assert_eq!(writer.close().await.unwrap().statistics.retries, 0);
+    assert_eq!(fresh.rows("SELECT count(*) FROM t").await, ["1000"]);
+    fresh.run("DROP OWNED BY guest_of_t").await;
+    fresh.run("DROP ROLE guest_of_t").await;
 }

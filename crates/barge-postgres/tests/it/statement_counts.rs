@@ -237,3 +237,22 @@ async fn rows_that_name_rows_of_their_own_table_are_not_sent_one_by_one() {
     assert!(applied.statements < 100, "{} statements", applied.statements);
     transaction.commit().await.unwrap();
 }
+
+/// Who may read some columns only may not ask for the system's; rows are told apart another way.
+#[tokio::test(flavor = "multi_thread")]
+async fn updates_by_who_reads_some_columns_only_are_answered() {
+    let fresh = table("SELECT 1").await;
+    fresh.run("DROP ROLE IF EXISTS updater_of_t").await;
+    fresh.run("CREATE ROLE updater_of_t LOGIN").await;
+    fresh.run("GRANT SELECT (id), UPDATE (n) ON t TO updater_of_t").await;
+    fresh.run("GRANT CREATE ON SCHEMA public TO updater_of_t").await;
+    let writer = fresh.as_role("updater_of_t").await.writer().start();
+    let step = step(&fresh, Operation::Update, 990..1_010, |_| 1).await;
+    let table = Arc::new(Table::of_schema("t", &step.batch.schema(), &["id"]).unwrap());
+    let answers = writer.add_batch(&table, Operation::Update, &step.batch).await.unwrap().outcomes().await;
+    let told: Vec<Outcome> = answers.into_iter().map(Result::unwrap).collect();
+    assert_eq!(told, [[Outcome::Updated; 10], [Outcome::NotFound; 10]].concat());
+    let _ = writer.close().await.unwrap();
+    fresh.run("DROP OWNED BY updater_of_t").await;
+    fresh.run("DROP ROLE updater_of_t").await;
+}
