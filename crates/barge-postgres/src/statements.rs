@@ -102,7 +102,6 @@ impl<'a> Plan<'a> {
         left_out: Option<usize>,
     ) -> Result<Statement> {
         let columns = self.columns().filter(|index| Some(*index) != left_out);
-        let columns_again = columns.clone();
         let names = list(columns.clone(), |index| self.name(index));
         let copy = format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", self.table());
         let insert = self.insert_of_parameters(columns.clone(), &names);
@@ -119,14 +118,14 @@ impl<'a> Plan<'a> {
         };
         match answered(inserted) {
             Ok(inserted) => {
-                for (index, found) in columns.zip(inserted.params()) {
+                for (index, found) in columns.clone().zip(inserted.params()) {
                     if let Some(own) = self.types[index].built_in().filter(|own| own != found) {
                         let name = self.name(index);
                         return Err(reshaped(format!("{name} is {found}, and was {own}")));
                     }
                 }
                 // What a domain stands upon the server tells of the rows that would come back.
-                for (index, found) in self.domains(columns_again).zip(inserted.columns()) {
+                for (index, found) in self.domains(columns).zip(inserted.columns()) {
                     let own = self.types[index].parameter_type();
                     if own != *found.type_() {
                         let name = self.name(index);
