@@ -1,10 +1,13 @@
 //! Steps a batch at a time: one statement, or COPY.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, Int64Array};
 use barge_core::store::{Applied, Operation, Outcome, Step, TableKind, Target};
 use barge_core::{ErrorKind, Result};
 use bytes::BytesMut;
 use futures::SinkExt;
+use tokio_postgres::types::Type;
 use tokio_postgres::{CopyInSink, Row, Statement};
 
 use crate::batch::Batch;
@@ -29,6 +32,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) batch: Batch,
     pub(crate) outcomes: bool,
     pub(crate) way: Way,
+    /// A statement that was prepared, and its text.
+    named: Option<(Arc<str>, Statement)>,
 }
 
 /// How a step is sent.
@@ -54,19 +59,38 @@ impl<'a> Prepared<'a> {
         let fields = step.target.columns.iter().map(|column| &*column.field);
         let batch = Batch::new(&step.batch, fields.zip(plan.types.iter().cloned()))?;
         let way = way(&plan, &batch, step.outcomes);
-        Ok(Prepared { plan, batch, outcomes: step.outcomes, way })
+        Ok(Prepared { plan, batch, outcomes: step.outcomes, way, named: None })
     }
 
     /// The same for some of its rows.
     pub(crate) fn of_rows(&self, rows: &[u32]) -> Result<Prepared<'a>> {
-        let batch = self.batch.select(rows)?;
-        Ok(Prepared { plan: self.plan.clone(), batch, outcomes: self.outcomes, way: self.way.clone() })
+        Ok(Prepared {
+            plan: self.plan.clone(),
+            batch: self.batch.select(rows)?,
+            outcomes: self.outcomes,
+            way: self.way.clone(),
+            named: self.named.clone(),
+        })
     }
 
     /// Sees to it that its statement can be sent behind others without being prepared first.
     pub(crate) async fn prepare(&self, connection: &Connection) -> Result<()> {
-        let types: Vec<_> = self.plan.types.iter().map(PgType::parameter_array_type).collect();
-        connection.prepare(&self.sql(Rows::Sorted), &types).await
+        connection.prepare(&self.sql(Rows::Sorted), &self.parameter_types()).await
+    }
+
+    /// Prepares the statement of one row as long as this lives, for itself and what is made of its rows. Like all that has a name, it must end
+    /// within its transaction.
+    pub(crate) async fn name(&mut self, connection: &Connection) -> Result<()> {
+        if self.named.is_none() {
+            let sql = self.sql(Rows::Alone);
+            let statement = connection.named(&sql, &self.parameter_types()).await?;
+            self.named = Some((sql.into(), statement));
+        }
+        Ok(())
+    }
+
+    fn parameter_types(&self) -> Vec<Type> {
+        self.plan.types.iter().map(PgType::parameter_array_type).collect()
     }
 
     /// Whether what the step did is known before it is done, if it is done at all.
@@ -143,10 +167,16 @@ impl<'a> Prepared<'a> {
             Source::Arrays => parameters.bind(),
             Source::Table(_) => Vec::new(),
         };
-        match self.way {
-            Way::Ordinals => self.told(&connection.query(&sql, &bound).await?),
-            Way::Drawn(_) => self.drawn(&connection.query(&sql, &bound).await?),
-            _ => Ok(self.counted(connection.execute(&sql, &bound).await?)),
+        let named = self.named.as_ref().filter(|(text, _)| **text == *sql).map(|(_, statement)| statement);
+        let query = async || match named {
+            Some(statement) => connection.query_named(statement, &bound).await,
+            None => connection.query(&sql, &bound).await,
+        };
+        match (&self.way, named) {
+            (Way::Ordinals, _) => self.told(&query().await?),
+            (Way::Drawn(_), _) => self.drawn(&query().await?),
+            (_, Some(statement)) => Ok(self.counted(connection.execute_named(statement, &bound).await?)),
+            (_, None) => Ok(self.counted(connection.execute(&sql, &bound).await?)),
         }
     }
 

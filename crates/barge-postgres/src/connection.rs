@@ -137,6 +137,24 @@ impl Connection {
         .await
     }
 
+    /// Runs a statement that was prepared, and collects its rows.
+    pub(crate) async fn query_named(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>> {
+        self.answer(self.client().query(statement, &values_of(parameters))).await.map_err(error_of)
+    }
+
+    /// Runs a statement that was prepared, and counts the rows it changed.
+    pub(crate) async fn execute_named(
+        &self,
+        statement: &Statement,
+        parameters: &[Parameter<'_>],
+    ) -> Result<u64> {
+        self.answer(self.client().execute(statement, &values_of(parameters))).await.map_err(error_of)
+    }
+
     /// Runs one statement and gives its rows as they are read. Who gives up reading them must [`spoil`](Self::spoil) the connection.
     pub(crate) async fn stream(&self, sql: &str, parameters: &[Parameter<'_>]) -> Result<RowStream> {
         let parameters = parameters.iter().map(|(value, data_type)| (*value, data_type.clone()));

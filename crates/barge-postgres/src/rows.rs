@@ -41,8 +41,12 @@ const UNCLEAR_ROWS: usize = 16;
 /// So many that fail say nothing yet of how far they are from each other.
 const FEW: usize = 4;
 
-/// Applies a step and leaves out the rows that fail.
-pub(crate) async fn apply_rows(transaction: &mut PostgresTransaction, step: &Step) -> Result<AppliedRows> {
+/// Applies a step and leaves out the rows that fail. `refused` is how it failed when it went whole.
+pub(crate) async fn apply_rows(
+    transaction: &mut PostgresTransaction,
+    step: &Step,
+    refused: Option<&Error>,
+) -> Result<AppliedRows> {
     let without = transaction.connection().without();
     // Rows whose drawn keys nobody asked for can be copied; those that are not, are answered each.
     let wanted = Prepared::new(step, without)?;
@@ -57,7 +61,7 @@ pub(crate) async fn apply_rows(transaction: &mut PostgresTransaction, step: &Ste
     }
     transaction.mark("barge_rows");
     let mut search = Search::new(&step, prepared, copying);
-    let searched = search.run(transaction).await;
+    let searched = search.run(transaction, refused).await;
     transaction.settle("barge_rows", searched).await?;
     Ok(search.finish())
 }
@@ -145,7 +149,7 @@ impl<'a> Search<'a> {
     }
 
     /// Answers every row.
-    async fn run(&mut self, transaction: &mut PostgresTransaction) -> Result<()> {
+    async fn run(&mut self, transaction: &mut PostgresTransaction, refused: Option<&Error>) -> Result<()> {
         if let Some(copying) = &mut self.copying {
             // Outside of the savepoints of chunks: going back to one would give up the lock that keeps the table as it is.
             let connection = transaction.connection();
@@ -163,7 +167,16 @@ impl<'a> Search<'a> {
             self.chunk = self.chunk_max;
         }
         // Parts of the rows to do, the first on top.
-        let mut parts = vec![Part { start: 0, end: self.answers.len(), passed: false }];
+        let mut parts = vec![Part::new(0, self.answers.len())];
+        // Where the COPY of all rows said at which it failed, that one need not be repeated.
+        let told = |error: &&Error| {
+            self.copying.is_some() && !one_by_one && self.answered == 0 && self.place_in_copy(error).is_some()
+        };
+        if let Some(refused) = refused.filter(told) {
+            let rows: Vec<u32> = (0..self.answers.len() as u32).collect();
+            parts = self.take_apart(transaction, &rows, refused.clone()).await?;
+            parts.retain(|part| part.start < part.end);
+        }
         while let Some(part) = parts.pop() {
             let start = part.start;
             let limit = self.limit(transaction, &part).await?;
@@ -210,8 +223,10 @@ impl<'a> Search<'a> {
     async fn limit(&mut self, transaction: &mut PostgresTransaction, part: &Part) -> Result<usize> {
         let chunk = match &self.copying {
             Some(_) if part.passed => part.end - part.start,
-            // Half of the way from one row that fails to the next.
-            Some(Copying { failures: failures @ 1.., .. }) => (self.answered / failures / 2).max(COPY_ROWS),
+            // Less than half of the way from one row that fails to the next: rows that went in vain and further COPYs cost about the same then.
+            Some(Copying { failures: failures @ 1.., .. }) => {
+                (self.answered * 2 / failures / 5).max(COPY_ROWS)
+            }
             _ => self.chunk,
         };
         let end = part.end.min(part.start + chunk.min(self.chunk_max));

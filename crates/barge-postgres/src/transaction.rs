@@ -279,7 +279,7 @@ impl PostgresTransaction {
 
     /// All rows or none, row by row where it must be known what triggers did with each.
     async fn each_row(&mut self, step: &Step) -> Result<Applied> {
-        let applied = crate::rows::apply_rows(self, step).await?;
+        let applied = crate::rows::apply_rows(self, step, None).await?;
         Ok(Applied {
             affected: applied
                 .outcomes
@@ -352,7 +352,13 @@ impl Transaction for PostgresTransaction {
     async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows> {
         self.check_open()?;
         self.join_for(Some(step));
-        crate::rows::apply_rows(self, step).await.map_err(|error| of_step(error, step))
+        crate::rows::apply_rows(self, step, None).await.map_err(|error| of_step(error, step))
+    }
+
+    async fn apply_refused(&mut self, step: &Step, refused: &Error) -> Result<AppliedRows> {
+        self.check_open()?;
+        self.join_for(Some(step));
+        crate::rows::apply_rows(self, step, Some(refused)).await.map_err(|error| of_step(error, step))
     }
 
     async fn over(&mut self, query: &Query) -> Result<RecordBatch> {

@@ -447,6 +447,10 @@ impl Transaction for FaultTransaction {
         self.pass(Point::ApplyRows).await?.apply_rows(step).await
     }
 
+    async fn apply_refused(&mut self, step: &Step, refused: &Error) -> Result<AppliedRows> {
+        self.pass(Point::ApplyRows).await?.apply_refused(step, refused).await
+    }
+
     async fn over(&mut self, query: &Query) -> Result<RecordBatch> {
         self.pass(Point::Execute).await?.over(query).await
     }

@@ -489,6 +489,15 @@ pub trait Transaction: Send {
     /// A failure that is no row's own; then the transaction is as before, or gone.
     async fn apply_rows(&mut self, step: &Step) -> Result<AppliedRows>;
 
+    /// The same of a step that went whole before, and of which some row failed so: what a store can tell by that failure, it need not find out
+    /// again. It is a hint, and nothing rests on it.
+    ///
+    /// # Errors
+    /// As [`apply_rows`](Transaction::apply_rows).
+    async fn apply_refused(&mut self, step: &Step, _refused: &Error) -> Result<AppliedRows> {
+        self.apply_rows(step).await
+    }
+
     /// Runs a statement over a batch, reading or writing, and collects the rows it returns.
     ///
     /// # Errors

@@ -13,6 +13,9 @@ use crate::transaction::{PostgresTransaction, unclear};
 /// The most rows that go one by one without waiting for those before.
 const WINDOW: usize = 64;
 
+/// Of more rows that go one by one, each as a statement of its own, the statement is prepared once.
+const NAMED_MIN: usize = 4;
+
 /// The most rows before one at which a COPY failed that are inserted: of more, what COPY saves is worth its round trips.
 const INSERTED_MAX: usize = 1_000;
 
@@ -104,8 +107,12 @@ impl Search<'_> {
         before: &[u32],
         failing: u32,
     ) -> Result<bool> {
+        if before.is_empty() || before.len() > INSERTED_MAX {
+            return Ok(false);
+        }
+        self.prepared.name(transaction.connection()).await?;
         let (passing, alone) = (self.prepared.of_rows(before)?, self.prepared.of_rows(&[failing])?);
-        if before.is_empty() || before.len() > INSERTED_MAX || passing.wants_table() || alone.wants_table() {
+        if passing.wants_table() || alone.wants_table() {
             return Ok(false);
         }
         transaction.mark("barge_chunk");
@@ -130,8 +137,6 @@ impl Search<'_> {
         alone: &Prepared<'_>,
     ) -> Result<(Applied, Error)> {
         let connection = transaction.connection();
-        passing.prepare(connection).await?;
-        alone.prepare(connection).await?;
         let (mut passed, mut failed) = (None, None);
         let calls: Vec<Call<'_>> = vec![
             Box::pin(async { passed = Some(passing.run(connection, Rows::Sorted).await) }),
@@ -219,6 +224,9 @@ impl Search<'_> {
         let target = self.prepared.plan.target;
         let told = is_plain(target) || !matches!(target.operation, Operation::Update | Operation::Delete);
         let together = told && self.prepared.way != Way::UpdateThenInsert;
+        if together && rows.len() > NAMED_MIN {
+            self.prepared.name(transaction.connection()).await?;
+        }
         let mut window = 1;
         let mut sent = 0;
         while sent < rows.len() {

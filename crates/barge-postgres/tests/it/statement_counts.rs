@@ -256,3 +256,41 @@ async fn updates_by_who_reads_some_columns_only_are_answered() {
     fresh.run("DROP OWNED BY updater_of_t").await;
     fresh.run("DROP ROLE updater_of_t").await;
 }
+
+/// Of what a row failed with when all went together the search makes use, as of a guess.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_rows_failed_with_together_need_not_be_found_out_again() {
+    let refuse =
+        "CREATE TRIGGER refuse BEFORE INSERT ON t FOR EACH ROW WHEN (new.n = 13) EXECUTE FUNCTION refuse()";
+    let raised = table(refuse).await;
+    let checked = table("ALTER TABLE t ADD CHECK (n <> 13)").await;
+    let there = table("INSERT INTO t SELECT i, 0 FROM generate_series(10300, 14300, 1000) AS i").await;
+    for (fresh, kind) in [(raised, "CheckViolation"), (checked, "CheckViolation"), (there, "UniqueViolation")]
+    {
+        let n = |id: i64| if kind == "CheckViolation" && id % 1_000 == 300 { 13 } else { 1 };
+        let all = step(&fresh, Operation::Insert, 10_000..15_000, n).await;
+        let shifted = step(&fresh, Operation::Insert, 10_295..11_300, n).await;
+        let mut refused = Vec::new();
+        for step in [&all, &shifted] {
+            let mut transaction = fresh.db.store().begin().await.unwrap();
+            refused.push(transaction.apply(step).await.unwrap_err());
+            transaction.rollback().await.unwrap();
+        }
+        let mut searched = Vec::new();
+        for refused in [None, Some(&refused[0]), Some(&refused[1])] {
+            let mut transaction = fresh.db.store().begin().await.unwrap();
+            let applied = match refused {
+                None => transaction.apply_rows(&all).await.unwrap(),
+                Some(refused) => transaction.apply_refused(&all, refused).await.unwrap(),
+            };
+            let there = transaction.execute("DELETE FROM t WHERE id >= 10000 AND n = 1").await.unwrap();
+            assert_eq!(there, 4_995, "{kind}");
+            transaction.rollback().await.unwrap();
+            searched.push((words(&applied.outcomes), applied.statements));
+        }
+        let [(found, statements), (told, fewer), (misled, _)] = &searched[..] else { unreachable!() };
+        assert_eq!(found.iter().filter(|word| *word == kind).count(), 5, "{kind}");
+        assert!(found == told && found == misled, "{kind}");
+        assert!(fewer < statements, "{kind}: {fewer} statements and {statements}");
+    }
+}

@@ -27,8 +27,8 @@ pub(super) async fn replay(
     refused: Option<&Error>,
 ) -> Result<Work, Failed> {
     let keys = find_keys(&mut core.ask(), parts, true).await?;
-    let suspect = refused.filter(|error| error.is_row()).and_then(Error::table).map(str::to_owned);
-    let mut known = Known { suspect, ..Known::default() };
+    let refused = refused.filter(|error| error.is_row()).cloned();
+    let mut known = Known { refused, ..Known::default() };
     loop {
         let replay = Replay {
             core,
@@ -70,8 +70,8 @@ async fn begin(
 /// What transactions that ended have taught.
 #[derive(Default)]
 struct Known {
-    /// The table of which a row failed when the rows went grouped: a step of its rows would most likely fail again.
-    suspect: Option<String>,
+    /// How a row failed when the rows went grouped: a step of its table's rows would most likely fail again.
+    refused: Option<Error>,
     caution: Caution,
     /// Rows that end their transaction, by arrival.
     rows: BTreeMap<u32, Error>,
@@ -224,9 +224,14 @@ impl Replay<'_> {
 
     /// Whether a row of the target's table failed when the rows went grouped.
     fn is_suspect(&self, target: &Target) -> bool {
-        let Some(suspect) = &self.known.suspect else { return false };
+        let Some(suspect) = self.known.refused.as_ref().and_then(Error::table) else { return false };
         let table = target.table();
         suspect.eq_ignore_ascii_case(table.name()) || suspect.eq_ignore_ascii_case(&table.to_string())
+    }
+
+    /// All rows of the flush.
+    fn rows(&self) -> usize {
+        self.parts.iter().map(|part| part.arrivals.len()).sum()
     }
 
     fn step(&self, part: usize, rows: &[u32]) -> Result<Step> {
@@ -266,7 +271,17 @@ impl Replay<'_> {
     /// Applies rows of a part one by one, and returns those that failed.
     async fn apply_rows(&mut self, part: usize, rows: &[u32], step: &Step) -> Result<Vec<Deferred>, Stopped> {
         self.work.round_trips += 1;
-        let applied = match self.transaction.apply_rows(step).await {
+        // Of several runs it may be another's.
+        let refused = self
+            .known
+            .refused
+            .as_ref()
+            .filter(|_| rows.len() == self.rows() && self.is_suspect(&step.target));
+        let applied = match refused {
+            Some(refused) => self.transaction.apply_refused(step, refused).await,
+            None => self.transaction.apply_rows(step).await,
+        };
+        let applied = match applied {
             Ok(applied) => applied,
             Err(error) => return self.refuse(part, rows, error).map(|()| Vec::new()),
         };
