@@ -5,8 +5,8 @@
 //! silence can't be told from a server that is slow, and waiting for it is of no use to a cache.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use barge_core::{Error, ErrorKind, Result};
@@ -84,11 +84,37 @@ struct Live {
     made: Instant,
     /// Whether it is not to be used again.
     lost: AtomicBool,
+    /// Since when calls were given up over it and none was answered.
+    silent_since: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Live {
-    fn is_lost(&self) -> bool {
-        self.lost.load(Ordering::Relaxed) || self.carrier.is_finished()
+    fn is_lost(&self, response_timeout: Duration) -> bool {
+        let silent = self.silent_since().is_some_and(|since| since.elapsed() >= response_timeout);
+        silent || self.lost.load(Ordering::Relaxed) || self.carrier.is_finished()
+    }
+
+    fn silent_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call that has no answer. Dropped so, as by who had less time than the server is given, it tells the connection.
+struct Awaited<'a> {
+    live: &'a Live,
+    began: Instant,
+    is_answered: bool,
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        let mut silent_since = self.live.silent_since();
+        match self.is_answered {
+            true => *silent_since = None,
+            false => {
+                silent_since.get_or_insert(self.began);
+            }
+        }
     }
 }
 
@@ -132,11 +158,14 @@ impl Server {
 
     async fn send_over(&self, live: &Arc<Live>, commands: &Pipeline) -> Result<Vec<Value>> {
         let mut connection = live.connection.clone();
+        let mut awaited = Awaited { live, began: Instant::now(), is_answered: false };
         let answers = connection.send_packed_commands(commands, 0, commands.len());
         let answers = match timeout(self.address.settings.response_timeout, answers).await {
             Ok(answers) => answers.map_err(|error| of_connection(error, &self.address.name)),
             Err(_) => Err(self.address.late("answer", self.address.settings.response_timeout)),
         };
+        awaited.is_answered = answers.is_ok();
+        drop(awaited);
         let is_lost = match &answers {
             Ok(answers) => answers.iter().any(|answer| self.is_turned_away(answer)),
             Err(error) => is_of_connection(error),
@@ -167,7 +196,7 @@ impl Server {
             return Err(closed());
         }
         if let Some(live) = &state.live
-            && !live.is_lost()
+            && !live.is_lost(self.address.settings.response_timeout)
         {
             return Ok(Arc::clone(live));
         }
@@ -259,6 +288,7 @@ impl Address {
             carrier: tokio::spawn(carrier),
             made: Instant::now(),
             lost: AtomicBool::new(false),
+            silent_since: std::sync::Mutex::new(None),
         };
 
         let commands = self.log_in_commands();

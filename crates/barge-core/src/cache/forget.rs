@@ -3,7 +3,8 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use tokio::sync::mpsc;
 
 use super::local::Local;
@@ -16,17 +17,22 @@ use crate::store::{Change, ChangedRows, CommitObserver, CommitOutcome};
 
 /// So many invalidations wait for the shared cache at most; others learn of those beyond when entries expire.
 const WAITING_MAX: usize = 1_024;
+/// Of a commit that names more keys than this it is taken that it may have changed any row: to drop all that is kept is quicker then.
+const KEYS_MAX: usize = 1 << 16;
+
 /// Reads the keys of a commit as this loader's; `None` where they aren't of the same columns, or can't be read.
 pub(crate) type Keys<K> = Box<dyn Fn(&RecordBatch) -> Option<Vec<K>> + Send + Sync>;
 
 /// Observes commits for one loader.
 pub(crate) struct Forget<K: LoaderKey, V: LoaderValue> {
-    table: TableName,
-    local: Arc<Local<K, V>>,
+    pub(crate) table: TableName,
+    /// The columns that the loader looks up by.
+    pub(crate) columns: Vec<String>,
+    pub(crate) local: Arc<Local<K, V>>,
     /// `None` where the database may take keys as equal that differ: then a commit may have changed any row.
-    keys: Option<Keys<K>>,
+    pub(crate) keys: Option<Keys<K>>,
     /// To the shared cache.
-    told: Option<mpsc::Sender<Stale<K>>>,
+    pub(crate) told: Option<mpsc::Sender<Stale<K>>>,
 }
 
 /// What others should forget.
@@ -44,27 +50,48 @@ enum Touched<K> {
 }
 
 impl<K: LoaderKey, V: LoaderValue> Forget<K, V> {
-    pub(crate) fn new(
-        table: TableName,
-        local: Arc<Local<K, V>>,
-        keys: Option<Keys<K>>,
-        told: Option<mpsc::Sender<Stale<K>>>,
-    ) -> Self {
-        Forget { table, local, keys, told }
-    }
-
     fn touched<'a>(&'a self, changes: &'a [Change]) -> impl Iterator<Item = Touched<K>> + 'a {
         let own = |change: &&Change| change.table.as_ref().is_none_or(|table| same_table(table, &self.table));
-        changes.iter().filter(own).map(|change| match &change.rows {
-            ChangedRows::Added => Touched::Added,
-            ChangedRows::Any => Touched::All,
-            ChangedRows::Keys(keys) => self.read(keys).map_or(Touched::All, Touched::Keys),
-            ChangedRows::Drawn(keys) => self.read(keys).map_or(Touched::All, Touched::Drawn),
-        })
+        changes
+            .iter()
+            .filter(own)
+            .flat_map(|change| match &change.rows {
+                ChangedRows::Added(values) => self.added(values),
+                ChangedRows::Any => [Some(Touched::All), None],
+                ChangedRows::Keys(keys) => [Some(self.read(keys).map_or(Touched::All, Touched::Keys)), None],
+                ChangedRows::Drawn(keys) => {
+                    [Some(self.read(keys).map_or(Touched::All, Touched::Drawn)), None]
+                }
+            })
+            .flatten()
     }
 
     fn read(&self, keys: &RecordBatch) -> Option<Vec<K>> {
+        if keys.num_rows() > KEYS_MAX {
+            return None;
+        }
         self.keys.as_ref().and_then(|read| read(keys))
+    }
+
+    /// Rows that are added: those whose keys are given may have been there once, whatever is still kept of them.
+    fn added(&self, values: &RecordBatch) -> [Option<Touched<K>>; 2] {
+        let unknown = Some(Touched::Added);
+        let schema = values.schema();
+        let place =
+            |name: &String| schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name));
+        let places: Option<Vec<usize>> = self.columns.iter().map(place).collect();
+        let Some(keys) = places.and_then(|places| values.project(&places).ok()) else {
+            return [unknown, None];
+        };
+        let is_given = |row: usize| keys.columns().iter().all(|column| column.is_valid(row));
+        let given: UInt32Array =
+            (0..keys.num_rows()).filter(|&row| is_given(row)).map(|row| row as u32).collect();
+        if self.local.has_many_rows() || given.is_empty() {
+            return [unknown, None];
+        }
+        let all = given.len() == keys.num_rows();
+        let read = take_record_batch(&keys, &given).ok().and_then(|given| self.read(&given));
+        [Some(read.map_or(Touched::All, Touched::Keys)), unknown.filter(|_| !all)]
     }
 
     fn tell(&self, stale: Stale<K>) {
@@ -84,7 +111,7 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
         for touched in self.touched(changes) {
             match touched {
                 Touched::Keys(keys) | Touched::Drawn(keys) => self.local.raise(&keys),
-                Touched::Added => self.local.adds(false),
+                Touched::Added => self.local.adds(),
                 Touched::All => self.local.raise_all(),
             }
         }
@@ -93,27 +120,26 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
     fn after_commit(&self, changes: &[Change], outcome: CommitOutcome) {
         let rolled_back = outcome == CommitOutcome::RolledBack;
         for touched in self.touched(changes) {
-            match touched {
+            let stale = match touched {
                 Touched::Keys(keys) => {
-                    self.local.lower(&keys, rolled_back);
-                    if !rolled_back {
-                        let many = self.local.has_many_rows();
-                        self.tell(if many { Stale::All } else { Stale::Keys(keys) });
-                    }
+                    self.local.lower(&keys, outcome);
+                    Some(if self.local.has_many_rows() { Stale::All } else { Stale::Keys(keys) })
                 }
-                Touched::Drawn(keys) => self.local.lower(&keys, rolled_back),
+                Touched::Drawn(keys) => {
+                    self.local.lower(&keys, outcome);
+                    None
+                }
                 Touched::Added => {
-                    self.local.adds(true);
-                    if self.local.has_many_rows() && !rolled_back {
-                        self.tell(Stale::All);
-                    }
+                    self.local.added(outcome);
+                    self.local.has_many_rows().then_some(Stale::All)
                 }
                 Touched::All => {
-                    self.local.lower_all(rolled_back);
-                    if !rolled_back {
-                        self.tell(Stale::All);
-                    }
+                    self.local.lower_all(outcome);
+                    Some(Stale::All)
                 }
+            };
+            if let Some(stale) = stale.filter(|_| !rolled_back) {
+                self.tell(stale);
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Entries are dropped when this process writes their key, and when something is written of which it isn't known which keys it concerns: that
 //! moves a generation on, and entries of an earlier one are dead. `fences` decides what may be kept. A hit takes no lock of ours.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +13,12 @@ use super::fences::{Began, Fences};
 use super::options::{Cache, Capacity};
 use super::written::Written;
 use crate::engine::loader::{LoaderKey, LoaderValue};
-use crate::store::Earlier;
+use crate::store::{CommitOutcome, Earlier};
 
+/// After so many milliseconds somebody else reads anew what is still not replaced.
+const REFRESH_AGAIN: u64 = 1_000;
+/// For so long after the end of a commit that is unknown nothing is kept: it may come to be only then.
+const UNKNOWN_TIME: Duration = Duration::from_secs(30);
 /// What an entry takes beside its key and rows.
 const ENTRY_BYTES: u32 = 128;
 
@@ -27,18 +31,21 @@ pub(crate) struct Kept<V> {
     bytes: u32,
     expires: Instant,
     refresh: Instant,
-    refreshing: AtomicBool,
+    /// How long after `refresh` somebody may read it anew, in milliseconds.
+    next: AtomicU64,
 }
 
 impl<V> Kept<V> {
-    /// Whether somebody should read it anew now; true once.
+    /// Whether the caller should read it anew now: true once in a while, so that one that couldn't is followed by another.
     pub(crate) fn claim_refresh(&self, now: Instant) -> bool {
-        now >= self.refresh && !self.refreshing.swap(true, Ordering::Relaxed)
-    }
-
-    /// Has it read anew by whoever asks next.
-    pub(crate) fn give_refresh_back(&self) {
-        self.refreshing.store(false, Ordering::Relaxed);
+        let Some(due) = now.checked_duration_since(self.refresh) else { return false };
+        let (due, next) = (due.as_millis() as u64, self.next.load(Ordering::Relaxed));
+        let taken = || {
+            self.next
+                .compare_exchange(next, due + REFRESH_AGAIN, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+        };
+        due >= next && taken()
     }
 }
 
@@ -57,6 +64,8 @@ pub(crate) struct Local<K: LoaderKey, V: LoaderValue> {
     /// Moves on with each commit that may have changed rows under any key, and with each that may have added some.
     any: AtomicU64,
     added: AtomicU64,
+    /// Moves on with each key that is forgotten by itself.
+    forgotten: AtomicU64,
     /// Whether one key may have several rows, so that any commit may change what it has.
     by_rows: bool,
     options: Cache,
@@ -69,6 +78,8 @@ struct Guarded<K> {
     /// Which keys a shared cache may have older rows of; `None` where there is no shared cache.
     written: Option<Written>,
     hears: Hears,
+    /// Until when a commit whose end is unknown may still come to be.
+    unknown_until: Option<Instant>,
 }
 
 /// Whether this tier is told of commits.
@@ -93,6 +104,21 @@ impl<K> Guarded<K> {
             self.hears = Hears::All;
         }
         matches!(self.hears, Hears::All)
+    }
+
+    /// A commit ended, and `add` notes what it wrote.
+    fn ended(&mut self, outcome: CommitOutcome, add: impl FnOnce(&mut Written, Instant)) {
+        let now = Instant::now();
+        if let Some(written) = self.written.as_mut().filter(|_| outcome != CommitOutcome::RolledBack) {
+            add(written, now);
+        }
+        if outcome == CommitOutcome::Unknown {
+            self.unknown_until = Some(now + UNKNOWN_TIME);
+            // What a shared cache is filled with until then may be older.
+            if let Some(written) = &mut self.written {
+                written.add_all(now + UNKNOWN_TIME);
+            }
+        }
     }
 }
 
@@ -129,9 +155,15 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
             options.shared.is_some().then(|| Written::new(options.time_to_live + options.clock_skew));
         Local {
             entries,
-            guarded: Mutex::new(Guarded { fences: Fences::new(), written, hears: Hears::Nothing }),
+            guarded: Mutex::new(Guarded {
+                fences: Fences::new(),
+                written,
+                hears: Hears::Nothing,
+                unknown_until: None,
+            }),
             any: AtomicU64::new(0),
             added: AtomicU64::new(0),
+            forgotten: AtomicU64::new(0),
             by_rows,
             options,
             evictions,
@@ -200,26 +232,32 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     }
 
     /// The commit ended.
-    pub(crate) fn lower(&self, keys: &[K], rolled_back: bool) {
+    pub(crate) fn lower(&self, keys: &[K], outcome: CommitOutcome) {
         let mut guarded = self.lock();
         for key in keys {
             guarded.fences.lower(key.clone());
         }
-        if let Some(written) = guarded.written.as_mut().filter(|_| !rolled_back) {
-            match self.by_rows {
-                true => written.add_all(Instant::now()),
-                false => written.add(keys, Instant::now()),
-            }
-        }
+        guarded.ended(outcome, |written, now| match self.by_rows {
+            true => written.add_all(now),
+            false => written.add(keys, now),
+        });
         self.move_on(&self.added);
     }
 
-    /// A commit may be about to add rows under keys that aren't known, or has done so.
-    pub(crate) fn adds(&self, ended: bool) {
+    /// A commit may be about to add rows under keys that aren't known.
+    pub(crate) fn adds(&self) {
+        let _guarded = self.lock();
+        self.move_on(&self.added);
+    }
+
+    /// That commit ended.
+    pub(crate) fn added(&self, outcome: CommitOutcome) {
         let mut guarded = self.lock();
-        if let Some(written) = guarded.written.as_mut().filter(|_| ended && self.by_rows) {
-            written.add_all(Instant::now());
-        }
+        guarded.ended(outcome, |written, now| {
+            if self.by_rows {
+                written.add_all(now);
+            }
+        });
         self.move_on(&self.added);
     }
 
@@ -231,32 +269,42 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     }
 
     /// The commit ended.
-    pub(crate) fn lower_all(&self, rolled_back: bool) {
+    pub(crate) fn lower_all(&self, outcome: CommitOutcome) {
         let mut guarded = self.lock();
         guarded.fences.lower_all();
-        if let Some(written) = guarded.written.as_mut().filter(|_| !rolled_back) {
-            written.add_all(Instant::now());
-        }
+        guarded.ended(outcome, Written::add_all);
         self.move_on(&self.any);
         self.move_on(&self.added);
     }
 
-    /// Forgets a key.
+    /// Forgets a key, and what look-ups under way read of it.
     pub(crate) fn forget(&self, key: &K) {
-        self.raise(std::slice::from_ref(key));
-        self.lower(std::slice::from_ref(key), false);
+        let mut guarded = self.lock();
+        self.fence_off(&mut guarded, key);
+        if let Some(written) = &mut guarded.written {
+            written.add(std::slice::from_ref(key), Instant::now());
+        }
+        self.move_on(&self.forgotten);
     }
 
     /// Forgets everything.
     pub(crate) fn forget_all(&self) {
         self.raise_all();
-        self.lower_all(false);
+        self.lower_all(CommitOutcome::Committed);
     }
 
-    /// Keeps a value that the application gives.
+    /// Keeps a value that the application gives, whatever look-ups under way read.
     pub(crate) fn prime(&self, key: K, value: Option<V>, bytes: usize) {
+        self.fence_off(&mut self.lock(), &key);
         let looking_up = self.look_up();
         looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
+    }
+
+    /// Drops what is kept of a key, and has nothing kept that was read of it before.
+    fn fence_off(&self, guarded: &mut Guarded<K>, key: &K) {
+        guarded.fences.raise(key.clone());
+        self.remove(key);
+        guarded.fences.lower(key.clone());
     }
 
     /// Whether what entries take is counted.
@@ -274,9 +322,10 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         self.by_rows
     }
 
-    /// Moves on with each commit that may have changed anything of the table; `None` as long as there may be some that this isn't told of.
+    /// Moves on with each commit that may have changed anything of the table, and what is forgotten otherwise; `None` as long as there may be some that this isn't told of.
     pub(crate) fn version(&self) -> Option<u64> {
-        self.lock().hears_all().then(|| self.added.load(Ordering::Acquire))
+        let version = || self.added.load(Ordering::Acquire) + self.forgotten.load(Ordering::Acquire);
+        self.lock().hears_all().then(version)
     }
 
     pub(crate) fn evictions(&self) -> u64 {
@@ -325,11 +374,12 @@ impl<K: LoaderKey, V: LoaderValue> LookingUp<'_, K, V> {
             bytes: u32::try_from(read.bytes).unwrap_or(u32::MAX),
             value: read.value,
             expires,
-            refreshing: AtomicBool::new(false),
+            next: AtomicU64::new(0),
         };
         // Under the lock, so that a fence goes up either before this looks or after it has put the entry where raising finds it.
         let guarded = self.local.lock();
-        let allowed = guarded.fences.allows(key, self.began);
+        let settled = guarded.unknown_until.is_none_or(|until| until <= self.since);
+        let allowed = settled && guarded.fences.allows(key, self.began);
         if allowed {
             entries.insert(key.clone(), Arc::new(kept));
         }

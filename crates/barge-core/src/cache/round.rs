@@ -29,8 +29,6 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
     pub(super) keys: &'a [K],
     pub(super) asked: &'a [Asked],
     pub(super) answers: Vec<Option<Result<Option<V>>>>,
-    /// Which keys may be kept; `None` where all may.
-    pub(super) can_keep: Option<Vec<bool>>,
     pub(super) looking_up: Option<LookingUp<'a, K, V>>,
     /// Until when the store may be asked.
     pub(super) until: Instant,
@@ -43,14 +41,9 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
 }
 
 impl<K: LoaderKey, V: LoaderValue> Round<'_, K, V> {
-    /// Whether a key is as a commit names it, so that what is kept of it is dropped then.
-    pub(super) fn may_keep(&self, place: usize) -> bool {
-        self.can_keep.as_ref().is_none_or(|may| may[place])
-    }
-
-    /// Keeps what was read of a key in memory, if it may be kept.
+    /// Keeps what was read of a key in memory.
     pub(super) fn keep(&self, place: usize, value: &Option<V>, bytes: usize, since: Option<Instant>) {
-        if let Some(looking_up) = self.looking_up.as_ref().filter(|_| self.may_keep(place)) {
+        if let Some(looking_up) = &self.looking_up {
             let since = since.unwrap_or(looking_up.since);
             looking_up.keep(&self.keys[place], Read { value: value.clone(), bytes, since });
         }

@@ -17,6 +17,10 @@ const FAILURES_MAX: u32 = 3;
 /// How long the breaker stays open at first, and at most.
 const OPEN_FIRST: Duration = Duration::from_millis(250);
 const OPEN_MAX: Duration = Duration::from_secs(10);
+/// The most keys in one call, and about the most bytes in one that fills: each has the whole time of a call, and what others ask doesn't wait
+/// behind it for longer.
+pub(super) const KEYS_MAX: usize = 1_000;
+const BYTES_MAX: usize = 1 << 20;
 /// The layout of entries.
 const LAYOUT: u8 = 1;
 const HEADER: usize = 1 + 4 + 8 + 1;
@@ -67,8 +71,12 @@ impl Shared {
     }
 
     pub(crate) async fn read(&self, names: &[String]) -> Option<Vec<Option<Bytes>>> {
-        let read = self.call("read", self.tier.read(names)).await?;
-        (read.len() == names.len()).then_some(read)
+        let mut entries = Vec::with_capacity(names.len());
+        for names in names.chunks(KEYS_MAX) {
+            let read = self.call("read", self.tier.read(names)).await?;
+            entries.extend((read.len() == names.len()).then_some(read)?);
+        }
+        Some(entries)
     }
 
     /// A token for the leases of one look-up: another's, begun earlier, must not fill under it.
@@ -77,20 +85,44 @@ impl Shared {
     }
 
     pub(crate) async fn lease(&self, names: &[String], token: &str) -> Option<Vec<Lease>> {
-        let leases = self.call("lease", self.tier.lease(names, token, self.lease)).await?;
-        (leases.len() == names.len()).then_some(leases)
+        let mut leases = Vec::with_capacity(names.len());
+        for part in names.chunks(KEYS_MAX) {
+            let taken = self.call("lease", self.tier.lease(part, token, self.lease)).await;
+            match taken.filter(|taken| taken.len() == part.len()) {
+                Some(taken) => leases.extend(taken),
+                None => {
+                    self.release(&names[..leases.len()], token).await;
+                    return None;
+                }
+            }
+        }
+        Some(leases)
     }
 
     pub(crate) async fn fill(&self, entries: &[Entry], token: &str) {
-        self.call("fill", self.tier.fill(entries, token)).await;
+        let mut rest = entries;
+        while !rest.is_empty() {
+            let (mut part, mut bytes) = (0, 0);
+            while part < rest.len().min(KEYS_MAX) && (part == 0 || bytes < BYTES_MAX) {
+                bytes += rest[part].value.len();
+                part += 1;
+            }
+            let (now, later) = rest.split_at(part);
+            self.call("fill", self.tier.fill(now, token)).await;
+            rest = later;
+        }
     }
 
     pub(crate) async fn release(&self, names: &[String], token: &str) {
-        self.call("release", self.tier.release(names, token)).await;
+        for names in names.chunks(KEYS_MAX) {
+            self.call("release", self.tier.release(names, token)).await;
+        }
     }
 
     pub(crate) async fn invalidate(&self, names: &[String], bar: Duration) {
-        self.call("invalidate", self.tier.invalidate(names, bar)).await;
+        for names in names.chunks(KEYS_MAX) {
+            self.call("invalidate", self.tier.invalidate(names, bar)).await;
+        }
     }
 
     /// Sets a mark to a value that it never had.
@@ -292,12 +324,12 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_fail_together_open_the_breaker_once() {
         let time = Duration::from_millis(100);
-        let shared = Shared::new(Arc::new(Silent), time, time);
-        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        let (shared, names) = (Shared::new(Arc::new(Silent), time, time), ["a".to_owned()]);
+        futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
         assert_eq!(shared.breaker().wait, OPEN_FIRST * 2, "for the first time");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (20, 0));
         tokio::time::sleep(OPEN_FIRST).await;
-        futures::future::join_all((0..20).map(|_| shared.read(&[]))).await;
+        futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
         assert_eq!(shared.breaker().wait, OPEN_FIRST * 4, "a probe failed");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (21, 19));
     }

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::counts::count;
 use super::options::Cache;
 use super::round::{Asked, Fills, Named, Round, Waiting};
-use super::shared::{Framed, Shared, frame, unframe};
+use super::shared::{Framed, KEYS_MAX, Shared, frame, unframe};
 use super::source::Found;
 use super::tiers::Tiers;
 use super::{Entry, Lease};
@@ -28,9 +28,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         shared: &Shared,
         options: &Cache,
     ) -> Waiting {
-        // What a commit names by another key is asked of the store alone: nothing would tell that it was written.
-        let mut open = round.open();
-        open.retain(|&place| round.may_keep(place));
+        let open = round.open();
         let keys: Vec<K> = open.iter().map(|&place| round.keys[place].clone()).collect();
         let Ok(names) = self.source.names(&keys) else { return Waiting::default() };
         let named = open.into_iter().zip(names).map(|(place, name)| Named { place, name });
@@ -90,10 +88,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         }
         let kept = self.local.as_ref().and_then(|local| local.get(&round.keys[place], Instant::now()));
         let value = match kept {
-            Some(kept) => {
-                kept.give_refresh_back();
-                Some(kept.value.clone())
-            }
+            Some(kept) => Some(kept.value.clone()),
             None => round.live.get(&place).cloned(),
         };
         round.answers[place] = value.map(Ok);
@@ -114,17 +109,18 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let mark = entries.pop()?.unwrap_or_default();
         let (now, wall) = (Instant::now(), (options.clock)());
         let mut hits = Vec::new();
-        let mut rows = Vec::new();
+        let (mut named, mut rows) = (Vec::new(), Vec::new());
         for (key, entry) in keys.iter().zip(&entries) {
             let Some(framed) = entry.as_ref().and_then(|entry| unframe(&key.name, entry)) else { continue };
             if framed.mark == mark
                 && let Some(life) = Life::of(&framed, wall, options)
             {
                 hits.push((key.place, life));
+                named.push(&round.keys[key.place]);
                 rows.push(framed.rows);
             }
         }
-        for ((place, life), found) in hits.into_iter().zip(self.source.read(&rows)) {
+        for ((place, life), found) in hits.into_iter().zip(self.source.read(&named, &rows)) {
             if let Some(found) = found {
                 self.take_shared(round, place, life, found, now);
             }
@@ -228,9 +224,12 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     ) -> Option<(Vec<Lease>, Waiting)> {
         let token = shared.token();
         let names: Vec<String> = leasing.iter().map(|key| key.name.clone()).collect();
-        // Polled in this order, and so sent in it.
-        let (leases, mark) =
-            join(shared.lease(&names, &token), self.read_shared(round, shared, options, reading)).await;
+        let lease = shared.lease(&names, &token);
+        let (leases, mark) = match names.len() <= KEYS_MAX {
+            // Polled in this order, and so sent in it.
+            true => join(lease, self.read_shared(round, shared, options, reading)).await,
+            false => (lease.await, self.read_shared(round, shared, options, reading).await),
+        };
         let (leases, mut waiting) = (leases?, Waiting { token, ..Waiting::default() });
         let Some(mark) = mark else {
             let granted = leasing.iter().zip(leases).filter(|(_, lease)| *lease == Lease::Granted);

@@ -15,6 +15,9 @@ pub(crate) struct Found<V> {
     pub(crate) bytes: usize,
     /// The rows as a shared cache keeps them, where they were asked for and there are any.
     pub(crate) rows: Option<Vec<Bytes>>,
+    /// Whether the key is spelled as a commit names it, so that what is kept of it is dropped then: the database may find a row by another spelling than
+    /// its own, as a time of more digits than the column has.
+    pub(crate) is_own: bool,
 }
 
 /// Looks keys up.
@@ -38,9 +41,9 @@ pub(crate) trait Source<K: LoaderKey, V>: Send + Sync + 'static {
         Box::pin(std::future::ready(Err(Error::new(ErrorKind::Unsupported, message))))
     }
 
-    /// Which keys are as a commit names them, so that what is kept of them is dropped then; `None` where all are.
-    fn can_keep(&self, _keys: &[K]) -> Option<Vec<bool>> {
-        None
+    /// Whether a value that the application gives has this key, as a commit would name it.
+    fn owns(&self, _key: &K, _value: &V) -> bool {
+        true
     }
 
     /// The names under which a shared cache keeps the keys.
@@ -62,6 +65,6 @@ pub(crate) trait Source<K: LoaderKey, V>: Send + Sync + 'static {
     /// The name of the mark that tells of changes in a shared cache.
     fn mark(&self) -> String;
 
-    /// What rows in a shared cache are, for each of their keys; `None` where they can't be read.
-    fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>>;
+    /// What rows in a shared cache are, for each of their keys; `None` where they can't be read, or not be taken for this key's.
+    fn read(&self, keys: &[&K], rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>>;
 }

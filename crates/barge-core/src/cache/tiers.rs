@@ -1,9 +1,10 @@
 //! The tiers in turn: memory, the shared cache, the store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -25,6 +26,11 @@ use crate::{Error, ErrorKind, Requests, Result, Sql};
 /// The longest that a look-up may take whatever is set: a time that the clock can tell.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
+/// For this part of the time that a look-up may take the store is waited for, where something is kept that may be served in its place.
+const STALE_PART: u32 = 10;
+/// After it failed so, it is not asked for so long about keys of which something is kept.
+const FAILS_FOR: Duration = Duration::from_secs(1);
+
 /// The tiers of one loader.
 pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     pub(super) source: Arc<dyn Source<K, V>>,
@@ -35,6 +41,8 @@ pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     told: Option<mpsc::Sender<Stale<K>>>,
     /// Where several look-ups may be under way at once, and memory keeps what they read.
     under_way: Option<UnderWay<K>>,
+    /// Until when the store is known to fail, for keys of which something is kept.
+    fails_until: Mutex<Option<Instant>>,
     /// Held by whoever reads keys anew that the shared cache alone keeps.
     refreshing: Arc<Semaphore>,
     pub(crate) counts: Counts,
@@ -69,6 +77,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             retry,
             told,
             under_way: (in_flight > 1 && keeps).then(UnderWay::new),
+            fails_until: Mutex::new(None),
             refreshing: Arc::new(Semaphore::new(1)),
             counts: Counts::default(),
         }
@@ -106,7 +115,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             keys: &keys,
             asked,
             answers: keys.iter().map(|_| None).collect(),
-            can_keep: self.source.can_keep(&keys),
             looking_up: self.local.as_deref().map(Local::look_up),
             until,
             aside: Vec::new(),
@@ -185,7 +193,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     async fn resolve_uncached(&self, keys: Vec<K>, until: Instant) -> Vec<Result<Option<V>>> {
         let asked = keys.len();
-        count(&self.counts.store_keys, asked);
         match self.look_up(Requests::new(keys), false, until).await {
             Ok(found) => {
                 let failed = found.iter().filter(|found| found.is_err()).count();
@@ -203,7 +210,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Keeps a value that is at hand.
     pub(crate) fn prime(&self, key: K, value: V) {
-        if let Some(local) = &self.local {
+        if let Some(local) = self.local.as_ref().filter(|_| self.source.owns(&key, &value)) {
             let bytes = if local.counts_bytes() { self.source.bytes(&key, Some(&value)) } else { 0 };
             local.prime(key, Some(value), bytes);
         }
@@ -270,10 +277,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         if places.is_empty() {
             return;
         }
-        let keys: Vec<K> = places.iter().map(|&place| round.keys[place].clone()).collect();
         let since = self.options.as_ref().map_or(0, |options| (options.clock)());
-        count(&self.counts.store_keys, keys.len());
-        match self.look_up(Requests::new(keys), !waiting.granted.is_empty(), round.until).await {
+        let (found, places) = self.read_or_serve_stale(round, places, !waiting.granted.is_empty()).await;
+        match found {
             Ok(found) => {
                 let mut fills = Fills { since, ..Fills::default() };
                 for (&place, found) in places.iter().zip(found) {
@@ -285,9 +291,61 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             }
             Err(error) => {
                 self.release(waiting);
-                self.answer_with(round, places, &error);
+                self.answer_with(round, &places, &error);
             }
         }
+    }
+
+    /// Looks keys up; those that can't be and of which something is kept that may be served then, are answered with it and not tried again. Gives what came
+    /// of the others, and which they are.
+    async fn read_or_serve_stale(
+        &self,
+        round: &mut Round<'_, K, V>,
+        places: &[usize],
+        rows: bool,
+    ) -> (Result<Vec<Result<Found<V>>>>, Vec<usize>) {
+        let keys_of =
+            |places: &[usize]| places.iter().map(|&place| round.keys[place].clone()).collect::<Vec<K>>();
+        let stale = self.stale_of(round, places);
+        if stale.is_empty() {
+            return (self.look_up(Requests::new(keys_of(places)), rows, round.until).await, places.to_vec());
+        }
+        let known_to_fail = self.fails_until().is_some_and(|until| Instant::now() < until);
+        let tried = match known_to_fail {
+            true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
+            false => {
+                let soon = round.until.min(Instant::now() + self.retry.limit / STALE_PART);
+                let look_up = self.look_up_once(Requests::new(keys_of(places)), rows);
+                let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
+                tokio::time::timeout_at(soon, look_up).await.unwrap_or_else(late)
+            }
+        };
+        match tried {
+            Err(error) if is_whole(&error) => {
+                if !known_to_fail {
+                    tracing::warn!(%error, keys = stale.len(), "the store can't be asked: what is kept of keys is served, though its time is over");
+                    self.set_fails_until(Instant::now() + FAILS_FOR);
+                }
+                count(&self.counts.stale, stale.len());
+                let mut left = places.to_vec();
+                left.retain(|place| !stale.contains_key(place));
+                stale.into_iter().for_each(|(place, value)| round.answers[place] = Some(Ok(value)));
+                match left.is_empty() {
+                    true => (Ok(Vec::new()), left),
+                    false => (self.look_up(Requests::new(keys_of(&left)), rows, round.until).await, left),
+                }
+            }
+            tried => (tried, places.to_vec()),
+        }
+    }
+
+    /// What is kept of keys whose time is over, and may be served while the store can't be asked.
+    fn stale_of(&self, round: &Round<'_, K, V>, places: &[usize]) -> HashMap<usize, Option<V>> {
+        let may = self.options.as_ref().is_some_and(|options| !options.stale.is_zero());
+        let Some(local) = self.local.as_ref().filter(|_| may) else { return HashMap::new() };
+        let now = Instant::now();
+        let kept = |&place: &usize| Some((place, local.get_stale(&round.keys[place], now)?.value.clone()));
+        places.iter().filter_map(kept).collect()
     }
 
     /// Keeps what the store had of a key, and gives it.
@@ -299,8 +357,11 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         waiting: &Waiting,
         fills: &mut Fills,
     ) -> Option<V> {
-        let Found { value, bytes, rows } = found;
+        let Found { value, bytes, rows, is_own } = found;
         count(&self.counts.absent, usize::from(value.is_none()));
+        if !is_own {
+            return value;
+        }
         round.keep(place, &value, bytes, None);
         if let Some(rows) = rows
             && let Ok(granted) = waiting.granted.binary_search_by_key(&place, |key| key.place)
@@ -312,11 +373,13 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Looks keys up, again where that fails for a passing reason, within the time a look-up may take.
     async fn look_up(&self, keys: Requests<K>, rows: bool, until: Instant) -> Result<Vec<Result<Found<V>>>> {
-        let look_up = || {
-            count(&self.counts.store_calls, 1);
-            self.source.look_up(keys.clone(), rows)
-        };
-        let found = self.in_time(until, look_up).await?;
+        self.in_time(until, || self.look_up_once(keys.clone(), rows).boxed()).await
+    }
+
+    async fn look_up_once(&self, keys: Requests<K>, rows: bool) -> Result<Vec<Result<Found<V>>>> {
+        count(&self.counts.store_calls, 1);
+        count(&self.counts.store_keys, keys.len());
+        let found = self.source.look_up(keys.clone(), rows).await?;
         if found.len() != keys.len() {
             let message = format!("{} answers to {} keys", found.len(), keys.len());
             return Err(Error::new(ErrorKind::Handler, message));
@@ -345,36 +408,22 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         })
     }
 
-    /// Answers keys that can't be read: with what was kept of them where that is allowed, else with the error.
+    /// Answers keys that can't be read: with what lives of them in the shared cache, else with the error.
     fn answer_with(&self, round: &mut Round<'_, K, V>, places: &[usize], error: &Error) {
-        let stale = self.options.as_ref().is_some_and(|options| !options.stale.is_zero());
-        let now = Instant::now();
         for &place in places {
-            let key = &round.keys[place];
-            if round.asked[place] == Asked::Refreshed
-                && let Some(kept) = self.local.as_ref().and_then(|local| local.get(key, now))
-            {
-                kept.give_refresh_back();
-            }
-            if let Some(live) = round.live.remove(&place) {
-                round.answers[place] = Some(Ok(live));
-                continue;
-            }
-            let kept = match (&self.local, stale && is_whole(error)) {
-                (Some(local), true) => local.get_stale(key, now),
-                _ => None,
-            };
-            round.answers[place] = Some(match kept {
-                Some(kept) => {
-                    count(&self.counts.stale, 1);
-                    Ok(kept.value.clone())
-                }
-                None => {
-                    count(&self.counts.errors, 1);
-                    Err(error.clone())
-                }
-            });
+            let live = round.live.remove(&place);
+            count(&self.counts.errors, usize::from(live.is_none()));
+            round.answers[place] = Some(live.ok_or_else(|| error.clone()));
         }
+    }
+
+    /// Until when the store is known to fail.
+    fn fails_until(&self) -> Option<Instant> {
+        *self.fails_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_fails_until(&self, until: Instant) {
+        *self.fails_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A table's rows for a loader: looked up, encoded for a shared cache and read back.
 
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -26,6 +27,9 @@ use crate::engine::loader::{Loader, LoaderBuilder, LoaderValue, Settings, start,
 use crate::record::{Columns, OwnedKey, keys_as};
 use crate::store::{KeyEquality, Query};
 use crate::{Error, ErrorKind, FromRow, Keys, Record, Requests, Result, Sql, Table};
+
+/// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest of them are answered so, too.
+const HALVES_MAX: usize = 256;
 
 /// Looks up the row of each key: see [`Database::loader`](crate::Database::loader).
 pub struct ByKey<R> {
@@ -127,6 +131,7 @@ where
         local: Arc::clone(&local),
         told: told.clone(),
         keeps: settings.cache.is_some(),
+        exact: OnceLock::new(),
         forget: OnceLock::new(),
         _rows: PhantomData,
     });
@@ -136,7 +141,7 @@ where
         let mark_time = options.time_to_live * 2 + options.clock_skew;
         let source = Arc::clone(&source) as Arc<dyn Source<K, V>>;
         let names = Arc::downgrade(&source);
-        tokio::spawn(tell_shared(stale, Arc::clone(shared), names, settings.timeout, mark_time));
+        tokio::spawn(tell_shared(stale, Arc::clone(shared), names, options.lease, mark_time));
     }
     let cached = Cached { local, shared, told, options };
     start(source, Some(cached), settings)
@@ -189,6 +194,8 @@ struct TableRows<K: OwnedKey, R, V: LoaderValue> {
     told: Option<tokio::sync::mpsc::Sender<forget::Stale<K>>>,
     /// Whether there is a cache, for which it matters which keys a commit names.
     keeps: bool,
+    /// Whether the database takes keys as equal only where they are the same; known from `held` on.
+    exact: OnceLock<bool>,
     /// Held here, so that the database's observers lose it with the loader.
     forget: OnceLock<Arc<Forget<K, V>>>,
     _rows: PhantomData<fn() -> R>,
@@ -207,6 +214,7 @@ where
         let exact = held.fields.iter().all(|field| {
             description.column(field.name()).is_some_and(|column| column.equality == KeyEquality::Exact)
         });
+        self.exact.get_or_init(|| exact);
         let keys: Option<forget::Keys<K>> = match (V::MANY, exact && self.keeps) {
             // Whatever is written, any key's rows may have changed.
             (true, _) => Some(Box::new(|_| Some(Vec::new()))),
@@ -216,25 +224,72 @@ where
             }
             (false, false) => None,
         };
-        let forget = Forget::new(self.table.name().clone(), Arc::clone(&self.local), keys, self.told.clone());
+        let forget = Forget {
+            table: self.table.name().clone(),
+            columns: held.fields.iter().map(|field| field.name().clone()).collect(),
+            local: Arc::clone(&self.local),
+            keys,
+            told: self.told.clone(),
+        };
         let forget = self.forget.get_or_init(|| Arc::new(forget));
         self.local.hears_all_but(self.core.observers.add_held(forget));
         Ok(held)
     }
 
     async fn read_store(&self, keys: &[K], rows: bool) -> Result<Vec<Result<Found<V>>>> {
+        match self.read_together(keys, rows).await {
+            Err(error) if error.kind() == ErrorKind::InvalidValue && keys.len() > 1 => {
+                self.read_by_halves(keys, rows, error).await
+            }
+            found => found,
+        }
+    }
+
+    /// Finds the keys whose rows can't be read, so that the others are answered.
+    async fn read_by_halves(&self, keys: &[K], rows: bool, error: Error) -> Result<Vec<Result<Found<V>>>> {
+        let mut answers = Vec::with_capacity(keys.len());
+        let halves = |part: Range<usize>| {
+            let middle = part.start + part.len() / 2;
+            [middle..part.end, part.start..middle]
+        };
+        let mut parts = Vec::from(halves(0..keys.len()));
+        let mut calls = 0;
+        while let Some(part) = parts.pop() {
+            calls += 1;
+            let found = match calls > HALVES_MAX {
+                true => Err(error.clone()),
+                false => self.read_together(&keys[part.clone()], rows).await,
+            };
+            match found {
+                Ok(found) => answers.extend(found),
+                Err(error) if error.kind() != ErrorKind::InvalidValue => return Err(error),
+                Err(_) if part.len() > 1 && calls <= HALVES_MAX => parts.extend(halves(part)),
+                Err(error) => answers.extend(part.map(|_| Err(error.clone()))),
+            }
+        }
+        Ok(answers)
+    }
+
+    async fn read_together(&self, keys: &[K], rows: bool) -> Result<Vec<Result<Found<V>>>> {
         let held = self.held.get_or_try_init(|| self.begin()).await?;
         let batch = keys_as(self.table.name(), &held.fields, keys)?;
+        let fields = held.fields.clone();
         let key_bytes = batch.get_array_memory_size() / keys.len().max(1);
         let mut stream = self.core.store.look_up(held.look_up(Arc::clone(&self.table), batch)).await?;
-        let mut gathering: Vec<Result<Gathering<R>>> =
-            keys.iter().map(|_| Ok(Gathering { rows: Vec::new(), bytes: 0, encoded: Vec::new() })).collect();
+        let mut gathering: Vec<Result<Gathering<R>>> = keys.iter().map(|_| Ok(Gathering::new())).collect();
         while let Some(part) = stream.next().await? {
-            self.take(&part, rows, &mut gathering)?;
+            let own = self.goes_by_keys().then(|| keys_in::<K>(&part, &fields));
+            let is_own = |place: usize, row: usize| match &own {
+                Some(own) => own.as_ref().is_some_and(|own| own[row] == keys[place]),
+                None => true,
+            };
+            self.take(&part, rows, is_own, &mut gathering)?;
         }
         let found = |gathering: Gathering<R>| Found {
             bytes: key_bytes + gathering.bytes + size_of::<R>() * gathering.rows.len(),
-            rows: (rows && !gathering.rows.is_empty()).then_some(gathering.encoded),
+            rows: (rows && !gathering.rows.is_empty() && gathering.encoded.len() == gathering.rows.len())
+                .then_some(gathering.encoded),
+            is_own: gathering.is_own,
             value: V::gather(gathering.rows),
         };
         Ok(gathering.into_iter().map(|gathering| gathering.map(found)).collect())
@@ -264,18 +319,35 @@ where
         Ok(keys)
     }
 
-    fn take(&self, part: &RecordBatch, encode: bool, gathering: &mut [Result<Gathering<R>>]) -> Result<()> {
+    /// Whether what is kept of a key is dropped by commits that name it, and by no others.
+    fn goes_by_keys(&self) -> bool {
+        !V::MANY && self.keeps && self.exact.get().is_none_or(|exact| *exact)
+    }
+
+    fn take(
+        &self,
+        part: &RecordBatch,
+        encode: bool,
+        is_own: impl Fn(usize, usize) -> bool,
+        gathering: &mut [Result<Gathering<R>>],
+    ) -> Result<()> {
         let ordinals = ordinals(part)?;
         let bytes = part.get_array_memory_size() / part.num_rows().max(1);
         let encoded = match (&self.codec, encode) {
-            (Some(codec), true) => codec.encode(part)?,
+            // What can't be encoded isn't shared; it is read all the same.
+            (Some(codec), true) => codec.encode(part).unwrap_or_else(|error| {
+                tracing::debug!(%error, table = %self.table.name(), "rows can't be kept in the shared cache");
+                Vec::new()
+            }),
             _ => Vec::new(),
         };
         for (row, read) in rows_of::<R>(part).into_iter().enumerate() {
-            let Some(place) = gathering.get_mut(ordinals.value(row) as usize) else { continue };
+            let key = ordinals.value(row) as usize;
+            let Some(place) = gathering.get_mut(key) else { continue };
             match (place, read) {
                 (Ok(gathering), Ok(read)) if V::MANY || gathering.rows.is_empty() => {
                     gathering.rows.push(read);
+                    gathering.is_own &= is_own(key, row);
                     gathering.bytes += bytes;
                     gathering.encoded.extend(encoded.get(row).cloned());
                 }
@@ -293,6 +365,13 @@ struct Gathering<R> {
     rows: Vec<R>,
     bytes: usize,
     encoded: Vec<Bytes>,
+    is_own: bool,
+}
+
+impl<R> Gathering<R> {
+    fn new() -> Self {
+        Gathering { rows: Vec::new(), bytes: 0, encoded: Vec::new(), is_own: true }
+    }
 }
 
 /// Each row, or why it can't be read.
@@ -314,9 +393,11 @@ fn rows_of<R: FromRow>(batch: &RecordBatch) -> Vec<Result<R>> {
 
 /// The keys of a commit as a loader's; `None` where they are of other columns, or can't be read as the loader's type.
 fn read_keys<K: OwnedKey>(keys: &RecordBatch, fields: &[FieldRef]) -> Option<Vec<K>> {
-    if keys.num_columns() != fields.len() {
-        return None;
-    }
+    if keys.num_columns() == fields.len() { keys_in(keys, fields) } else { None }
+}
+
+/// The keys of rows; `None` where some have none, or can't be read as the loader's type.
+fn keys_in<K: OwnedKey>(keys: &RecordBatch, fields: &[FieldRef]) -> Option<Vec<K>> {
     let schema = keys.schema();
     let column = |field: &FieldRef| {
         let place = schema.fields().iter().position(|own| own.name().eq_ignore_ascii_case(field.name()))?;
@@ -357,18 +438,17 @@ where
         async move { self.read_keys_of(sql, most).await }.boxed()
     }
 
-    fn can_keep(&self, keys: &[K]) -> Option<Vec<bool>> {
-        let held = self.held.get()?;
-        if !held.fields.iter().any(|field| field.data_type().is_temporal()) {
-            return None;
+    fn owns(&self, key: &K, value: &V) -> bool {
+        let (Some(held), [row], true) = (self.held.get(), value.rows(), self.goes_by_keys()) else {
+            return true;
+        };
+        let mut columns = R::Columns::with_capacity(1);
+        if row.append(&mut columns).is_err() {
+            return false;
         }
-        // A time of more digits than the column has is found by those it has; a commit names it by those alone.
-        let batch = keys_as(self.table.name(), &held.fields, keys);
-        let read = batch.and_then(|batch| K::read(batch.columns())).ok();
-        let read = read.filter(|read| read.len() == keys.len());
-        // What can't be told of them may be of any.
-        let Some(read) = read else { return Some(vec![false; keys.len()]) };
-        Some(read.iter().zip(keys).map(|(read, key)| read == key).collect())
+        let row = RecordBatch::try_new(R::table().schema().clone(), columns.finish()).ok();
+        let keys = row.and_then(|row| keys_in::<K>(&row, &held.fields));
+        keys.is_some_and(|keys| keys == [key.clone()])
     }
 
     fn names(&self, keys: &[K]) -> Result<Vec<String>> {
@@ -425,25 +505,40 @@ where
         mark + if V::MANY { ":changes" } else { ":any" }
     }
 
-    fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
+    fn read(&self, keys: &[&K], rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
         let Some(codec) = &self.codec else { return rows.iter().map(|_| None).collect() };
         let all: Vec<&[u8]> = rows.iter().flatten().copied().collect();
-        let batch = match codec.decode(&all) {
-            Ok(batch) => batch,
+        // Where they may be taken by their keys alone, the keys must be readable, too.
+        let fields = self.held.get().filter(|_| self.goes_by_keys()).map(|held| &held.fields);
+        let read = codec.decode(&all).ok().and_then(|batch| match fields {
+            Some(fields) => keys_in::<K>(&batch, fields).map(|own| (batch, Some(own))),
+            None => Some((batch, None)),
+        });
+        let (batch, own_keys) = match read {
+            Some(read) => read,
             // One of them is damaged, and the others needn't be.
-            Err(_) if rows.len() > 1 => {
-                return rows.iter().flat_map(|own| self.read(std::slice::from_ref(own))).collect();
+            None if rows.len() > 1 => {
+                let each = keys.iter().zip(rows);
+                return each.flat_map(|(key, own)| self.read(&[*key], std::slice::from_ref(own))).collect();
             }
-            Err(_) => return rows.iter().map(|_| None).collect(),
+            None => return rows.iter().map(|_| None).collect(),
         };
         let mut read = rows_of::<R>(&batch).into_iter();
+        let mut place = 0;
         rows.iter()
-            .map(|own| {
+            .zip(keys)
+            .map(|(own, key)| {
+                let first = place;
+                place += own.len();
                 let values: Vec<Result<R>> = read.by_ref().take(own.len()).collect();
                 let values = values.into_iter().collect::<Result<Vec<R>>>().ok()?;
                 let bytes = own.iter().map(|row| row.len()).sum::<usize>() + size_of::<R>() * values.len();
+                // Of a row with another key it isn't known here whether this process wrote it.
+                if own_keys.as_ref().is_some_and(|own| own.get(first) != Some(*key)) {
+                    return None;
+                }
                 let value = V::gather(values)?;
-                Some(Found { value: Some(value), bytes, rows: None })
+                Some(Found { value: Some(value), bytes, rows: None, is_own: true })
             })
             .collect()
     }

@@ -348,8 +348,7 @@ impl Changes {
                 self.rows.retain(|other| other.table != change.table);
                 return self.any.push(change.table);
             }
-            ChangedRows::Keys(keys) | ChangedRows::Drawn(keys) => keys.num_rows(),
-            ChangedRows::Added => 0,
+            ChangedRows::Keys(keys) | ChangedRows::Drawn(keys) | ChangedRows::Added(keys) => keys.num_rows(),
         };
         self.noted += 1 + keys;
         self.rows.push(change);

@@ -23,8 +23,9 @@ pub struct Change {
 pub enum ChangedRows {
     /// Those with these keys, whose columns are the table's key; or none of them was there before.
     Keys(RecordBatch),
-    /// Rows are added, under keys that only the database knows. Those that are there stay as they are.
-    Added,
+    /// Rows are added, with these values of the columns of the table's unique keys, as far as they are given: NULL, or no column, is what only the
+    /// database knows. Those that are there stay as they are.
+    Added(RecordBatch),
     /// Those with these keys, which the database drew for rows that were added: it may draw the key of a row that was removed. They
     /// may be told of on their own, after the others of the same transaction, since they are known only once it was sent.
     Drawn(RecordBatch),

@@ -163,7 +163,7 @@ impl CommitObserver for Log {
                 match &change.rows {
                     ChangedRows::Keys(keys) => format!("{table} {}", keys.num_rows()),
                     ChangedRows::Drawn(keys) => format!("{table} drawn {}", keys.num_rows()),
-                    ChangedRows::Added => format!("{table} +"),
+                    ChangedRows::Added(rows) => format!("{table} +{}", rows.num_rows()),
                     ChangedRows::Any => format!("{table} *"),
                 }
             })
@@ -183,7 +183,7 @@ async fn observers_hear_of_every_commit_before_and_after() {
     db.observe(log.clone());
     let writer = db.writer().start();
     writer.insert(&task(1, "a")).await.unwrap().await.unwrap();
-    assert_eq!(*log.0.lock().unwrap(), ["before tasks 1", "Committed"], "before the receipt is answered");
+    assert_eq!(*log.0.lock().unwrap(), ["before tasks +1", "Committed"], "before the receipt is answered");
     log.0.lock().unwrap().clear();
     db.insert_all(&[task(1, "again")]).await.unwrap_err();
     assert!(log.0.lock().unwrap().iter().all(|line| line != "Committed"));
@@ -211,13 +211,13 @@ async fn observers_hear_of_the_keys_that_were_drawn() {
     db.observe(log.clone());
     let writer = db.writer().start();
     writer.insert(&Note { id: None }).await.unwrap().await.unwrap();
-    let told = ["before notes +", "before notes drawn 1", "Committed", "Committed"];
+    let told = ["before notes +1", "before notes drawn 1", "Committed", "Committed"];
     assert_eq!(*log.0.lock().unwrap(), told, "before the receipt is answered");
     log.0.lock().unwrap().clear();
     let mut tx = db.begin().await.unwrap();
     tx.insert_all(&[Note { id: None }, Note { id: None }]).await.unwrap();
     tx.commit().await.unwrap();
-    assert_eq!(*log.0.lock().unwrap(), ["before notes +, notes drawn 2", "Committed"]);
+    assert_eq!(*log.0.lock().unwrap(), ["before notes +2, notes drawn 2", "Committed"]);
     let _ = writer.close().await.unwrap();
 }
 

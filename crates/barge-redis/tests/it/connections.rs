@@ -232,3 +232,36 @@ async fn a_connection_is_made_though_each_call_gives_up_before() {
     .await;
     assert_eq!(accepted.load(Ordering::Relaxed), 1, "all waited for one attempt");
 }
+
+/// A look-up gives a shared cache less time than its answers may take. A connection over which nothing comes any more, as after a failover behind a
+/// firewall, is left all the same.
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_left_though_each_call_gives_up_before() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let accepted = Arc::new(AtomicUsize::new(0));
+    tokio::spawn({
+        let accepted = Arc::clone(&accepted);
+        async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let number = accepted.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(async move {
+                    let mut commands = [0; 1_024];
+                    while stream.read(&mut commands).await.is_ok_and(|read| read > 0) {
+                        if number > 0 {
+                            stream.write_all(b"+OK\r\n").await.unwrap();
+                        }
+                    }
+                });
+            }
+        }
+    });
+    let tier = RedisTier::open(&format!("redis://{address}?response_timeout=500ms")).unwrap();
+    let short = Duration::from_millis(50);
+    until_ok(async || match tokio::time::timeout(short, tier.ping()).await {
+        Ok(answer) => answer,
+        Err(_) => Err(barge_core::Error::new(ErrorKind::Timeout, "given up")),
+    })
+    .await;
+    assert_eq!(accepted.load(Ordering::Relaxed), 2, "the first was given its time, and no more");
+}

@@ -94,3 +94,29 @@ async fn a_write_drops_every_spelling_of_a_key() {
     loader.clear_all();
     assert_eq!(age("ADA").await, Some(38));
 }
+
+/// A column of numbers finds rows by other spellings of them than their own.
+#[tokio::test]
+async fn a_row_that_was_found_by_another_spelling_is_not_kept_under_it() {
+    let (here, _there, _directory) =
+        twice("CREATE TABLE users(name NUMERIC PRIMARY KEY, age INTEGER NOT NULL)").await;
+    here.execute("INSERT INTO users VALUES (1, 36)").await.unwrap();
+    let loader: Loader<i64, Arc<Numbered>> = here.loader::<Numbered>().cache(Cache::new(TTL)).start();
+    let by_text: Loader<String, Arc<User>> = here.loader::<User>().cache(Cache::new(TTL)).start();
+    let age = async |name: &str| by_text.load(name.to_owned()).await.unwrap().map(|user| user.age);
+    for age_now in [36, 37, 38] {
+        assert_eq!(loader.load(1).await.unwrap().map(|user| user.age), Some(age_now));
+        for name in ["1", "01", "1.0"] {
+            assert_eq!(age(name).await, Some(age_now), "{name}");
+        }
+        here.upsert_all(&[Numbered { name: 1, age: age_now + 1 }]).await.unwrap();
+    }
+}
+
+#[derive(Record, FromRow, Debug, PartialEq, Clone)]
+#[record(table = "users")]
+struct Numbered {
+    #[record(key)]
+    name: i64,
+    age: i64,
+}

@@ -114,6 +114,113 @@ async fn a_query_warms(url: &str) {
     assert!(loader.warm_query("SELECT nothing FROM nowhere", options()).await.is_err());
 }
 
+#[derive(Record, FromRow, Debug, PartialEq, Clone)]
+#[record(table = "tickets")]
+struct Ticket {
+    #[record(key, generated)]
+    id: Option<i64>,
+    code: String,
+    text: String,
+}
+
+/// The same rows, known by another column.
+#[derive(Record, FromRow, Debug, PartialEq, Clone)]
+#[record(table = "tickets")]
+struct Coded {
+    #[record(key)]
+    code: String,
+    text: String,
+}
+
+/// The same, by a record that says nothing of keys.
+#[derive(Record, Debug)]
+#[record(table = "tickets")]
+struct Plain<'a> {
+    id: i64,
+    code: &'a str,
+    text: &'a str,
+}
+
+/// Another program removes a row, and this one adds one with its keys: by a batch in which other keys are drawn, by a record without a key.
+async fn a_row_that_comes_back_is_seen(url: &str) {
+    let db = barge::open(url).await.unwrap();
+    db.create_table::<Ticket>().await.unwrap();
+    db.execute("CREATE UNIQUE INDEX tickets_code ON tickets(code)").await.unwrap();
+    let ticket = |id, code: &str, text: &str| Ticket { id, code: code.to_owned(), text: text.to_owned() };
+    let elsewhere = Database::over(Arc::clone(db.store()));
+    let by_id: Loader<i64, Arc<Ticket>> = db.loader::<Ticket>().cache(cache()).start();
+    let by_code: Loader<String, Arc<Coded>> = db.loader::<Coded>().cache(cache()).start();
+    let texts = async || {
+        let by_id = by_id.load(500).await.unwrap().map(|ticket| ticket.text.clone());
+        let by_code = by_code.load("A".to_owned()).await.unwrap().map(|ticket| ticket.text.clone());
+        (by_id, by_code)
+    };
+    assert_eq!(texts().await, (None, None));
+    for way in 0..4 {
+        db.insert_all(&[ticket(Some(500), "A", "old")]).await.unwrap();
+        let old = Some("old".to_owned());
+        assert_eq!(texts().await, (old.clone(), old.clone()), "{way}");
+        elsewhere.execute("DELETE FROM tickets").await.unwrap();
+        assert_eq!(texts().await, (old.clone(), old), "kept: nobody told of the removal");
+        let (text, other) = (format!("new {way}"), format!("B{way}"));
+        let writer = db.writer().start();
+        match way {
+            0 => {
+                drop(writer.insert(&ticket(Some(500), "A", &text)).await.unwrap());
+                drop(writer.insert(&ticket(None, &other, "")).await.unwrap());
+            }
+            1 => drop(writer.insert(&Plain { id: 500, code: "A", text: &text }).await.unwrap()),
+            2 => drop(db.insert_all(&[Plain { id: 500, code: "A", text: &text }]).await.unwrap()),
+            _ => {
+                let mut tx = db.begin().await.unwrap();
+                tx.insert_all(&[Plain { id: 500, code: "A", text: &text }]).await.unwrap();
+                tx.commit().await.unwrap();
+            }
+        }
+        writer.close().await.unwrap().into_result().unwrap();
+        assert_eq!(texts().await, (Some(text.clone()), Some(text)), "{way}");
+        db.execute("DELETE FROM tickets").await.unwrap();
+    }
+    // With a key that is drawn, known by its other column alone.
+    db.insert_all(&[ticket(None, "A", "old")]).await.unwrap();
+    assert_eq!(texts().await.1.as_deref(), Some("old"));
+    elsewhere.execute("DELETE FROM tickets").await.unwrap();
+    let writer = db.writer().start();
+    drop(writer.insert(&ticket(None, "A", "drawn")).await.unwrap());
+    writer.close().await.unwrap().into_result().unwrap();
+    assert_eq!(texts().await.1.as_deref(), Some("drawn"));
+}
+
+#[derive(FromRow, Record, Debug)]
+#[record(table = "readings")]
+struct Reading {
+    #[record(key)]
+    id: i64,
+    at: chrono::NaiveDateTime,
+}
+
+/// What can't be read of one row is no other key's error.
+async fn an_unreadable_row_is_its_keys_error_alone(url: &str) {
+    let db = barge::open(url).await.unwrap();
+    db.execute("CREATE TABLE readings(id BIGINT PRIMARY KEY, at TIMESTAMP NOT NULL)").await.unwrap();
+    let at = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap().naive_utc();
+    db.insert_all(&(0..1_000).map(|id| Reading { id, at }).collect::<Vec<_>>()).await.unwrap();
+    let nonsense = if url.starts_with("sqlite") { "nonsense" } else { "infinity" };
+    db.execute(format!("UPDATE readings SET at = '{nonsense}' WHERE id IN (17, 402, 403)")).await.unwrap();
+    let loader: Loader<i64, Arc<Reading>> = db.loader::<Reading>().cache(cache()).start();
+    let answers = loader.load_each(0..1_000).await;
+    let failed: Vec<usize> = (0..1_000).filter(|&id| answers[id].is_err()).collect();
+    assert_eq!(failed, [17, 402, 403]);
+    assert_eq!(answers[17].as_ref().unwrap_err().kind(), ErrorKind::InvalidValue);
+    let read = |answer: &barge::Result<Option<Arc<Reading>>>| matches!(answer, Ok(Some(row)) if row.at == at);
+    assert_eq!(answers.iter().filter(|answer| read(answer)).count(), 997);
+    let look_ups = loader.statistics().look_ups;
+    assert!(look_ups < 80, "{look_ups} look-ups");
+    // Where none can be read, it is not found out of each.
+    db.execute(format!("UPDATE readings SET at = '{nonsense}'")).await.unwrap();
+    assert!(loader.load_each(0..1_000).await.iter().all(|answer| answer.is_err()));
+}
+
 /// Readers of some keys, while one writer changes, adds and removes their rows.
 async fn nothing_older_is_read_than_was_written(url: &str) {
     const KEYS: i64 = 5;
@@ -170,6 +277,18 @@ macro_rules! over {
             async fn rows_by_key_and_by_column() {
                 let database = $url;
                 super::rows_by_key_and_by_column(&database.1).await;
+            }
+
+            #[tokio::test]
+            async fn a_row_that_comes_back_is_seen() {
+                let database = $url;
+                super::a_row_that_comes_back_is_seen(&database.1).await;
+            }
+
+            #[tokio::test]
+            async fn an_unreadable_row_is_its_keys_error_alone() {
+                let database = $url;
+                super::an_unreadable_row_is_its_keys_error_alone(&database.1).await;
             }
 
             #[tokio::test]

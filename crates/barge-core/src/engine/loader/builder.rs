@@ -159,12 +159,16 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
     /// Starts the loader on the present tokio runtime.
     ///
     /// # Errors
-    /// `InvalidConfig` for a setting out of bounds, and for [`Cache::bytes`] without [`weigh`](Self::weigh); `Unsupported` for a shared cache, which only a database's rows can be kept in.
+    /// `InvalidConfig` for a setting out of bounds, for [`Cache::bytes`] without [`weigh`](Self::weigh) and for [`remember`](Self::remember); `Unsupported` for a shared cache, which only a database's rows can be kept in.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     pub fn try_start(self) -> Result<Loader<K, V>> {
         let LoaderBuilder { source, settings } = self;
+        if settings.remember.is_some() {
+            let message = "keys are remembered as a database's rows have them, and not of a handler: leave `remember` out";
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
         let cached = match settings.cache.clone() {
             None => None,
             Some(options) if options.shared.is_some() => {
@@ -234,7 +238,7 @@ impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {
             let found = |(place, answer): (usize, Result<Option<V>>)| {
                 let value = answer?;
                 let bytes = asked.get(place).map_or(0, |key| self.bytes(key, value.as_ref()));
-                Ok(Found { value, bytes, rows: None })
+                Ok(Found { value, bytes, rows: None, is_own: true })
             };
             Ok(answers.into_iter().enumerate().map(found).collect())
         };
@@ -256,7 +260,7 @@ impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {
         String::new()
     }
 
-    fn read(&self, rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
+    fn read(&self, _keys: &[&K], rows: &[Vec<&[u8]>]) -> Vec<Option<Found<V>>> {
         rows.iter().map(|_| None).collect()
     }
 }

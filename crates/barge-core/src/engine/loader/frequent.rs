@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -13,60 +13,88 @@ use super::{Loader, LoaderKey, LoaderValue, Shared, WarmOptions};
 use crate::cache::shared::{frame, unframe, wall_clock};
 
 /// One request in so many is looked at.
-const SAMPLE: u64 = 64;
-/// So many keys are counted; where there are more, the counts are halved and those that come to nothing forgotten.
+const SAMPLE: u32 = 64;
+/// So many keys are counted; after as many requests of the sample, or where there are more keys, the counts are halved and those that come to
+/// nothing forgotten: what was asked for long ago counts for little.
 const COUNTED_MAX: usize = 1 << 14;
 /// So many keys are remembered.
 const REMEMBERED: usize = 4_096;
 /// How often they are written down.
 const EVERY: Duration = Duration::from_secs(60);
+/// How long to wait where the store can't be asked yet.
+const AGAIN: Duration = Duration::from_secs(10);
 
 /// Counts of keys, from a sample of the requests.
 pub(crate) struct Frequent<K> {
-    requests: AtomicU64,
-    counts: Mutex<HashMap<K, u32>>,
+    counts: Mutex<Counts<K>>,
     file: PathBuf,
+    /// Whether the file was read: before, it must not be written.
+    is_read: AtomicBool,
+}
+
+struct Counts<K> {
+    keys: HashMap<K, u32>,
+    /// Since they were last halved.
+    sampled: usize,
+}
+
+impl<K: LoaderKey> Counts<K> {
+    fn add(&mut self, key: &K) {
+        self.sampled += 1;
+        match self.keys.get_mut(key) {
+            Some(count) => *count += 1,
+            None => {
+                self.keys.insert(key.clone(), 1);
+            }
+        }
+        if self.sampled.max(self.keys.len()) > COUNTED_MAX {
+            self.sampled = 0;
+            self.keys.retain(|_, count| {
+                *count /= 2;
+                *count > 0
+            });
+        }
+    }
 }
 
 impl<K: LoaderKey> Frequent<K> {
     pub(super) fn new(file: PathBuf) -> Self {
-        Frequent { requests: AtomicU64::new(0), counts: Mutex::default(), file }
+        let counts = Mutex::new(Counts { keys: HashMap::new(), sampled: 0 });
+        Frequent { counts, file, is_read: AtomicBool::new(false) }
+    }
+
+    /// Keys of the run before: a run that ends soon doesn't make them forgotten.
+    fn seed(&self, keys: &[K]) {
+        let mut counts = self.lock();
+        for key in keys {
+            counts.keys.entry(key.clone()).or_insert(1);
+        }
+        self.is_read.store(true, Ordering::Release);
     }
 
     /// Counts a request, if it is one of the sample.
     #[inline]
     pub(super) fn note(&self, key: &K) {
-        if self.requests.fetch_add(1, Ordering::Relaxed).is_multiple_of(SAMPLE) {
+        // At random: requests may come in a pattern.
+        if rand::random_ratio(1, SAMPLE) {
             self.add(key);
         }
     }
 
     #[cold]
     fn add(&self, key: &K) {
-        let mut counts = self.lock();
-        match counts.get_mut(key) {
-            Some(count) => *count += 1,
-            None => {
-                counts.insert(key.clone(), 1);
-            }
-        }
-        if counts.len() > COUNTED_MAX {
-            counts.retain(|_, count| {
-                *count /= 2;
-                *count > 0
-            });
-        }
+        self.lock().add(key);
     }
 
     /// The keys most asked for, most of all first.
     pub(super) fn top(&self, most: usize) -> Vec<K> {
         let mut counted: Vec<(K, u32)> =
-            self.lock().iter().map(|(key, count)| (key.clone(), *count)).collect();
+            self.lock().keys.iter().map(|(key, count)| (key.clone(), *count)).collect();
         counted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         counted.into_iter().take(most).map(|(key, _)| key).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<K, u32>> {
+    fn lock(&self) -> MutexGuard<'_, Counts<K>> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -74,7 +102,9 @@ impl<K: LoaderKey> Frequent<K> {
 impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
     /// Writes the keys most asked for to their file; a failure is logged, and takes nothing with it.
     pub(super) async fn write_frequent(&self) {
-        let Some(frequent) = &self.frequent else { return };
+        let Some(frequent) = self.frequent.as_ref().filter(|own| own.is_read.load(Ordering::Acquire)) else {
+            return;
+        };
         let keys = frequent.top(REMEMBERED);
         if keys.is_empty() {
             return;
@@ -103,23 +133,35 @@ impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
 
 /// Warms the keys of the run before, and writes down this one's from time to time, until the loader is gone.
 pub(super) async fn keep<K: LoaderKey, V: LoaderValue>(shared: Weak<Shared<K, V>>) {
-    if let Some(shared) = shared.upgrade()
-        && shared.tiers.begin().await.is_ok()
-    {
-        let keys = shared.read_frequent().await;
-        let count = keys.len();
-        let loader = Loader { shared };
-        match loader.warm(keys, WarmOptions::default()).await {
-            Ok(warmed) if count > 0 => tracing::info!(keys = warmed.keys, found = warmed.found, "warmed"),
-            Ok(_) => {}
-            Err(error) => tracing::debug!(%error, "warming ended early"),
+    while let Some(own) = shared.upgrade() {
+        match own.tiers.begin().await {
+            Ok(()) => {
+                warm(own).await;
+                break;
+            }
+            Err(error) => tracing::warn!(%error, "the keys most asked for can't be warmed yet"),
         }
+        drop(own);
+        tokio::time::sleep(AGAIN).await;
     }
     loop {
         tokio::time::sleep(EVERY).await;
         let Some(shared) = shared.upgrade() else { return };
-        let shared: Arc<Shared<K, V>> = shared;
         shared.write_frequent().await;
+    }
+}
+
+async fn warm<K: LoaderKey, V: LoaderValue>(shared: Arc<Shared<K, V>>) {
+    let keys = shared.read_frequent().await;
+    if let Some(frequent) = &shared.frequent {
+        frequent.seed(&keys);
+    }
+    if keys.is_empty() {
+        return;
+    }
+    match (Loader { shared }).warm(keys, WarmOptions::default()).await {
+        Ok(warmed) => tracing::info!(keys = warmed.keys, found = warmed.found, "warmed"),
+        Err(error) => tracing::debug!(%error, "warming ended early"),
     }
 }
 
@@ -142,8 +184,18 @@ mod tests {
             frequent.note(&(turn % 7));
             frequent.note(&(1_000 + turn));
         }
-        assert!(frequent.lock().len() <= COUNTED_MAX);
+        assert!(frequent.lock().keys.len() <= COUNTED_MAX);
         let top = frequent.top(7);
         assert!(top.iter().filter(|key| **key < 7).count() >= 5, "{top:?}");
+    }
+    #[test]
+    fn a_short_run_forgets_none_of_the_run_before_and_a_long_one_all_that_nobody_asks_for() {
+        let frequent = Frequent::new(PathBuf::new());
+        frequent.seed(&(0..100_u64).collect::<Vec<_>>());
+        (0..1_000).for_each(|_| frequent.note(&1_000));
+        let top = frequent.top(REMEMBERED);
+        assert_eq!((top.len(), top[0]), (101, 1_000));
+        (0..COUNTED_MAX as u32 * SAMPLE * 2).for_each(|_| frequent.note(&1_000));
+        assert_eq!(frequent.top(REMEMBERED), [1_000]);
     }
 }

@@ -8,17 +8,19 @@ mod statistics;
 mod warm;
 
 use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use futures::FutureExt;
 use tokio::time::Instant;
 
 use super::answer::Ticket;
 use super::{Engine, Flushed, Flusher};
-use crate::Result;
 use crate::cache::counts::{count, get};
 use crate::cache::local::Kept;
 use crate::cache::round::{Asked, Resolved};
 use crate::cache::tiers::Tiers;
+use crate::{Error, ErrorKind, Result};
 pub use builder::{Handler, LoaderBuilder};
 pub(crate) use builder::{Settings, start, started};
 use frequent::Frequent;
@@ -124,10 +126,13 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
 
     /// What is under each key or why that can't be told, in the order of the keys.
     pub async fn load_each(&self, keys: impl IntoIterator<Item = K>) -> Vec<Result<Option<V>>> {
+        self.ask(keys.into_iter().inspect(|key| self.note(key))).await
+    }
+
+    async fn ask(&self, keys: impl Iterator<Item = K>) -> Vec<Result<Option<V>>> {
         let mut answers: Vec<Option<Result<Option<V>>>> = Vec::new();
         let mut asking: Vec<(usize, K)> = Vec::new();
-        for (place, key) in keys.into_iter().enumerate() {
-            self.note(&key);
+        for (place, key) in keys.enumerate() {
             match self.kept(&key) {
                 Some(kept) => answers.push(Some(Ok(kept.value.clone()))),
                 None => {
@@ -181,22 +186,20 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         let kept = local.get(key, now)?;
         count(&self.shared.tiers.counts.hits, 1);
         if kept.claim_refresh(now) {
-            self.refresh(key, &kept);
+            self.refresh(key);
         }
         Some(kept)
     }
 
-    /// Has a key read anew with the next batch.
+    /// Has a key read anew with the next batch, if there is room.
     #[cold]
-    fn refresh(&self, key: &K, kept: &Kept<V>) {
+    fn refresh(&self, key: &K) {
         let offered = self.shared.engine.offer(|open: &mut Open<K, V>| {
             open.ask(key.clone(), Asked::Refreshed);
             Ok(())
         });
-        match offered {
-            Ok(Some(())) => count(&self.shared.tiers.counts.refreshes, 1),
-            // No room now: whoever asks next tries again.
-            Ok(None) | Err(_) => kept.give_refresh_back(),
+        if let Ok(Some(())) = offered {
+            count(&self.shared.tiers.counts.refreshes, 1);
         }
     }
 
@@ -267,7 +270,14 @@ impl<K: LoaderKey, V: LoaderValue> Flusher<Open<K, V>> for Lane<K, V> {
         let calls = get(&self.tiers.counts.store_calls);
         let awaited = sealed.is_awaited();
         count(&self.tiers.counts.joined, sealed.joined);
-        let Resolved { answers, due } = self.tiers.resolve(sealed.take_keys(), &sealed.asked).await;
+        let keys = sealed.take_keys();
+        let many = keys.len();
+        // What reading a row breaks off has changed nothing here.
+        let resolving = AssertUnwindSafe(self.tiers.resolve(keys, &sealed.asked));
+        let Resolved { answers, due } = resolving.catch_unwind().await.unwrap_or_else(|_| {
+            let panicked = Error::new(ErrorKind::Handler, "what reads the rows of a look-up panicked");
+            Resolved { answers: vec![Err(panicked); many], due: Vec::new() }
+        });
         let rejected = answers.iter().filter(|answer| answer.is_err()).count() as u64;
         let calls = get(&self.tiers.counts.store_calls) - calls;
         let committed = answers.len() as u64 - rejected;

@@ -10,7 +10,7 @@ use crate::{Result, Sql};
 
 /// How fast to warm, and who is told.
 pub struct WarmOptions {
-    /// Keys in one look-up. Defaults to 1,000.
+    /// Keys in one look-up, but no more than a second's. Defaults to 1,000.
     pub batch: usize,
     /// The most keys a second; `None` goes as fast as the store answers. Defaults to 10,000.
     pub per_second: Option<u32>,
@@ -71,14 +71,17 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     pub async fn warm(&self, keys: impl IntoIterator<Item = K>, mut options: WarmOptions) -> Result<Warmed> {
         let started = Instant::now();
         let mut warmed = Warmed::default();
-        let mut keys = keys.into_iter();
-        loop {
-            let batch: Vec<K> = keys.by_ref().take(options.batch.max(1)).collect();
-            if batch.is_empty() {
-                return Ok(warmed);
+        let mut keys = keys.into_iter().peekable();
+        let rate = options.per_second.map_or(usize::MAX, |rate| rate.max(1) as usize);
+        let most = options.batch.clamp(1, rate);
+        while keys.peek().is_some() {
+            if let Some(rate) = options.per_second {
+                let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate.max(1)));
+                tokio::time::sleep_until(started + due).await;
             }
+            let batch: Vec<K> = keys.by_ref().take(most).collect();
             let asked = batch.len() as u64;
-            for answer in self.load_each(batch).await {
+            for answer in self.ask(batch.into_iter()).await {
                 match answer {
                     Ok(Some(_)) => warmed.found += 1,
                     Ok(None) => {}
@@ -92,11 +95,8 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
             if let Some(progress) = &mut options.progress {
                 progress(&warmed);
             }
-            if let Some(rate) = options.per_second {
-                let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate.max(1)));
-                tokio::time::sleep_until(started + due).await;
-            }
         }
+        Ok(warmed)
     }
 
     /// Warms the keys of the rows that a query gives, as [`warm`](Loader::warm) does: in their order, so the most important first.

@@ -39,20 +39,50 @@ impl Part {
     /// What observers of a commit are told of it. `outcomes` says whether they will be told the keys that are drawn; where not, a store that may draw
     /// the key of a row that was removed may have changed what is under any.
     pub(crate) fn change(&self, store: &dyn Store, outcomes: bool) -> Change {
-        let Target { operation, key, .. } = &*self.target;
-        let keys = self.batch.project(key).ok().filter(|keys| keys.num_columns() > 0);
-        let drawn = |keys: &RecordBatch| keys.columns().iter().any(|column| column.null_count() > 0);
-        let rows = match keys {
-            Some(keys) if !drawn(&keys) => ChangedRows::Keys(keys),
-            _ if *operation == Operation::Insert
-                && (!store.capabilities().reuses_keys || (outcomes && self.target.generated().is_some())) =>
-            {
-                ChangedRows::Added
+        let target = &*self.target;
+        let rows = match target.operation {
+            Operation::Insert => {
+                let told = target.generated().is_some() && outcomes;
+                let foreseen = told || !store.capabilities().reuses_keys || self.gives_the_key();
+                foreseen.then(|| self.unique_values()).flatten().map(ChangedRows::Added)
             }
-            _ => ChangedRows::Any,
+            _ => {
+                let keys = self.batch.project(&target.key).ok().filter(|keys| keys.num_columns() > 0);
+                keys.filter(is_given).map(ChangedRows::Keys)
+            }
         };
-        Change { table: Some(self.target.table().clone()), rows }
+        Change { table: Some(target.table().clone()), rows: rows.unwrap_or(ChangedRows::Any) }
     }
+
+    /// Whether the rows have the whole of the table's key, whatever their record takes for it.
+    fn gives_the_key(&self) -> bool {
+        let key = &self.target.description.key;
+        let place = |name: &String| self.place_of(name);
+        let places: Option<Vec<usize>> = key.iter().map(place).collect();
+        places
+            .filter(|places| !places.is_empty())
+            .and_then(|places| self.batch.project(&places).ok())
+            .is_some_and(|keys| is_given(&keys))
+    }
+
+    /// The rows' values of the columns by which the table may know a row.
+    fn unique_values(&self) -> Option<RecordBatch> {
+        let description = &self.target.description;
+        let unique = description.unique.iter().flat_map(|unique| unique.columns.iter().flatten());
+        let named = description.key.iter().chain(unique).filter_map(|name| self.place_of(name));
+        let mut places: Vec<usize> = named.chain(self.target.key.iter().copied()).collect();
+        places.sort_unstable();
+        places.dedup();
+        self.batch.project(&places).ok()
+    }
+
+    fn place_of(&self, name: &str) -> Option<usize> {
+        self.target.columns.iter().position(|column| column.name().eq_ignore_ascii_case(name))
+    }
+}
+
+fn is_given(keys: &RecordBatch) -> bool {
+    keys.columns().iter().all(|column| column.null_count() == 0)
 }
 
 /// What observers of a commit are told of the keys that a step drew; `None` where it drew none, or the change names all it may concern.

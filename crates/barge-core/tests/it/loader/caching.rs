@@ -223,3 +223,104 @@ async fn times_that_no_clock_can_tell_are_refused() {
         assert!(loader.load(0).await.unwrap().is_some());
     }
 }
+
+/// A value that the application has is not replaced by what a look-up read before.
+#[tokio::test(start_paused = true)]
+async fn what_is_primed_is_not_replaced_by_what_was_read_before() {
+    let handler = |keys: Requests<i64>| async move {
+        sleep(LATENCY).await;
+        Ok(keys.iter().map(|_| Ok(Some("read"))).collect())
+    };
+    let loader = Loader::builder(handler).cache(Cache::new(TTL)).start();
+    let reading = tokio::spawn({
+        let loader = loader.clone();
+        async move { loader.load(7).await.unwrap() }
+    });
+    sleep(LATENCY / 2).await;
+    loader.prime(7, "primed");
+    assert_eq!(reading.await.unwrap(), Some("read"));
+    assert_eq!(loader.load(7).await.unwrap(), Some("primed"));
+}
+
+/// Under a key that isn't the value's, a commit would not find it.
+#[tokio::test(start_paused = true)]
+async fn a_value_is_primed_under_its_own_key_alone() {
+    let db = filled(10).await;
+    let loader = loader(&db, Cache::new(TTL));
+    loader.load(0).await.unwrap();
+    loader.prime(3, Arc::new(task(4, "primed")));
+    assert_eq!(name(loader.load(3).await.unwrap()).as_deref(), Some("task 3"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_key_is_forgotten_without_the_others() {
+    let store = MemoryStore::new();
+    store.create(MemoryTable::new(Order::table())).unwrap();
+    let db = Database::new(store);
+    let order = |id, account| Order { id, account: Some(account), amount: id };
+    db.insert_all(&[order(1, 7), order(2, 8)]).await.unwrap();
+    let by_account = db.loader_by::<Order>("account").cache(Cache::new(TTL)).start::<i64>();
+    let by_key = db.loader::<Order>().cache(Cache::new(TTL).absent(TTL)).start::<i64>();
+    let scope = by_key.scope();
+    by_account.load_many([7, 8]).await.unwrap();
+    by_key.load_many([1, 2, 3]).await.unwrap();
+    scope.load(1).await.unwrap();
+    Database::over(Arc::clone(db.store())).upsert_all(&[order(1, 8), order(2, 9)]).await.unwrap();
+    by_account.clear(&7);
+    by_key.clear(&1);
+    assert!(by_account.load(7).await.unwrap().is_none());
+    assert_eq!(by_account.load(8).await.unwrap().unwrap().len(), 1, "kept");
+    assert_eq!(by_account.statistics().store_keys, 3);
+    let account = |order: Option<Arc<Order>>| order.and_then(|order| order.account);
+    assert_eq!(account(scope.load(1).await.unwrap()), Some(8), "a scope hears of it, too");
+    assert_eq!(account(by_key.load(2).await.unwrap()), Some(8), "kept");
+    assert!(by_key.load(3).await.unwrap().is_none());
+    assert_eq!(by_key.statistics().store_keys, 4);
+}
+
+/// A refresh that failed is tried again after a moment, and not with each request.
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_is_not_asked_again_with_each_request() {
+    let inner = filled(10).await;
+    let fail = |nth| Fault { point: Point::Read, nth, effect: Effect::Fail(ErrorKind::Permission) };
+    let db = Database::new(FaultStore::new(Arc::clone(inner.store()), FaultPlan::new((2..10_000).map(fail))));
+    let loader = loader(&db, Cache::new(TTL).refresh_after(0.5).jitter(0.0));
+    loader.load(1).await.unwrap();
+    advance(TTL.mul_f64(0.6)).await;
+    for _ in 0..500 {
+        assert!(loader.load(1).await.unwrap().is_some());
+        sleep(Duration::from_millis(10)).await;
+    }
+    let statistics = loader.statistics();
+    assert!((4..=7).contains(&statistics.refreshes), "in five seconds: {statistics:?}");
+}
+
+/// Who may be served what is expired doesn't wait for all attempts to reach the store.
+#[tokio::test(start_paused = true)]
+async fn what_is_expired_is_served_soon() {
+    let hour = Duration::from_secs(3_600);
+    for (effect, most) in [
+        (Effect::Fail(ErrorKind::ConnectionLost), Duration::from_millis(50)),
+        (Effect::Delay(hour), Duration::from_millis(1_050)),
+    ] {
+        let inner = filled(10).await;
+        let faults = (2..1_000).map(|nth| Fault { point: Point::Read, nth, effect: effect.clone() });
+        let db = Database::new(FaultStore::new(Arc::clone(inner.store()), FaultPlan::new(faults)));
+        let cache = Cache::new(TTL).refresh_after(1.0).stale_while_unavailable(TTL * 4);
+        let loader = loader(&db, cache);
+        loader.load_many([1, 2]).await.unwrap();
+        advance(TTL * 2).await;
+        let load = async |key| {
+            let started = Instant::now();
+            assert!(loader.load(key).await.unwrap().is_some());
+            started.elapsed()
+        };
+        let first = load(1).await;
+        assert!(first <= most, "{first:?}");
+        for key in [1, 2, 1, 2] {
+            let next = load(key).await;
+            assert!(next.is_zero(), "{next:?}: it is known by now");
+        }
+        assert_eq!(loader.statistics().stale, 5);
+    }
+}

@@ -151,3 +151,28 @@ async fn statements_that_say_nothing_drop_everything() {
     tx.rollback().await.unwrap();
     look_ups(2, "rolled back").await;
 }
+
+/// A commit whose end nobody knows may come to be only after what it would change was read again.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_comes_late_is_seen_when_it_has_come() {
+    for keys in [vec![1_i64], vec![1, 2]] {
+        let inner = filled(3).await;
+        let late = Effect::CutLate(Duration::from_secs(5));
+        let plan = FaultPlan::new([Fault { point: Point::Commit, nth: 1, effect: late }]);
+        let db = Database::new(FaultStore::new(Arc::clone(inner.store()), plan));
+        let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(600))).start();
+        loader.load_many([1, 2]).await.unwrap();
+        let mut tx = db.begin().await.unwrap();
+        tx.upsert_all(&keys.iter().map(|&id| task(id, "late")).collect::<Vec<_>>()).await.unwrap();
+        tx.commit().await.unwrap_err();
+        assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("task 1"), "not yet");
+        sleep(Duration::from_secs(6)).await;
+        assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("late"));
+        sleep(Duration::from_secs(30)).await;
+        let look_ups = async || {
+            loader.load(1).await.unwrap();
+            loader.statistics().look_ups
+        };
+        assert_eq!(look_ups().await, look_ups().await, "kept again");
+    }
+}
