@@ -13,11 +13,13 @@ pub use barge_derive::{FromRow, Record, TextEnum};
 pub use cache::Cache;
 pub use database::{Database, LookUpBy, Tx, Written};
 pub use engine::batcher::{Answer, Batcher, BatcherBuilder, Requests};
-pub use engine::loader::{Loader, LoaderBuilder, LoaderStatistics, Scope, WarmOptions, Warmed};
+pub use engine::loader::{
+    Loader, LoaderBuilder, LoaderKey, LoaderStatistics, LoaderValue, Progress, Scope, WarmOptions, Warmed,
+};
 pub use engine::writer::{BatchReceipt, Receipt, Rejected, Report, Writer, WriterBuilder, WriterConfig};
 pub use engine::{FlushReason, Limits, Retry, Statistics, WhenFull};
 pub use error::{Error, ErrorKind, Result};
-pub use record::{FromRow, Key, Keys, Record, Table, TableName};
+pub use record::{FromRow, Key, Keys, OwnedKey, Record, Table, TableName};
 pub use store::{Dialect, Direction, Operation, Outcome, Sql, Store, Transaction};
 
 /// What the derives' code names. Not for applications.

@@ -223,10 +223,9 @@ impl<'a> Search<'a> {
     async fn limit(&mut self, transaction: &mut PostgresTransaction, part: &Part) -> Result<usize> {
         let chunk = match &self.copying {
             Some(_) if part.passed => part.end - part.start,
-            // Less than half of the way from one row that fails to the next: rows that went in vain and further COPYs cost about the same then.
-            Some(Copying { failures: failures @ 1.., .. }) => {
-                (self.answered * 2 / failures / 5).max(COPY_ROWS)
-            }
+            // Half of the way from one row that fails to the next: rows that went in vain and further COPYs cost about the same then. Smaller ones, and
+            // inserts sent several at a time, were slower.
+            Some(Copying { failures: failures @ 1.., .. }) => (self.answered / failures / 2).max(COPY_ROWS),
             _ => self.chunk,
         };
         let end = part.end.min(part.start + chunk.min(self.chunk_max));

@@ -11,11 +11,12 @@
 #![allow(clippy::print_stdout)] // What an example has to say goes to the terminal.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use barge::Direction::Descending;
-use barge::{Cache, Database, FromRow, Loader, LookUpBy, Record, TextEnum, WarmOptions};
+use barge::{Cache, Database, FromRow, Key, Loader, LookUpBy, Record, TextEnum, WarmOptions};
 use futures::future::try_join_all;
 
 const CURRENCIES: [&str; 4] = ["EUR", "USD", "BTC", "ETH"];
@@ -66,39 +67,45 @@ struct Trade {
 struct Summary {
     balances: Vec<(&'static str, i64)>,
     open_orders: Vec<i64>,
-    /// The order of the user's last trade.
+    /// The price of the user's last trade, and what the order had asked for.
     traded: Option<(i64, i64)>,
 }
 
 /// Every call is a query.
-struct Queries(Database);
+struct Queries {
+    db: Database,
+    made: AtomicU64,
+}
 
 impl Queries {
-    async fn account(&self, user: i64, currency: &str) -> barge::Result<Option<Account>> {
-        Ok(self.0.get_all(&[(user, currency)]).await?.pop().flatten())
-    }
-
-    async fn order(&self, id: i64) -> barge::Result<Option<Order>> {
-        Ok(self.0.get_all(&[id]).await?.pop().flatten())
+    async fn row<R: FromRow + Record>(&self, key: impl Key) -> barge::Result<Option<R>> {
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(self.db.get_all(&[key]).await?.pop().flatten())
     }
 
     async fn open_orders(&self, user: i64) -> barge::Result<Vec<Order>> {
-        Ok(self.0.get_by(newest_open(), &[(user, Status::Open)]).await?.pop().unwrap_or_default())
+        self.made.fetch_add(1, Ordering::Relaxed);
+        Ok(self.db.get_by(newest_open(), &[(user, Status::Open)]).await?.pop().unwrap_or_default())
+    }
+
+    async fn last_trade(&self, user: i64) -> barge::Result<Option<(i64, i64)>> {
+        let Some(trade) = self.row::<Trade>(last_trade_of(user)).await? else { return Ok(None) };
+        let order: Option<Order> = self.row(trade.order_id).await?;
+        Ok(order.map(|order| (trade.price, order.price)))
     }
 
     async fn summary(&self, user: i64) -> barge::Result<Summary> {
         let mut balances = Vec::new();
         for currency in CURRENCIES {
-            if let Some(account) = self.account(user, currency).await? {
+            if let Some(account) = self.row::<Account>((user, currency)).await? {
                 balances.push((currency, account.balance - account.locked));
             }
         }
         let open = self.open_orders(user).await?;
-        let traded = self.order(last_traded(user)).await?;
         Ok(Summary {
             balances,
             open_orders: open.iter().map(|order| order.id).collect(),
-            traded: traded.map(|order| (order.id, order.price)),
+            traded: self.last_trade(user).await?,
         })
     }
 }
@@ -107,6 +114,7 @@ impl Queries {
 struct Loaders {
     accounts: Loader<(i64, String), Arc<Account>>,
     orders: Loader<i64, Arc<Order>>,
+    trades: Loader<i64, Arc<Trade>>,
     open_orders: Loader<(i64, Status), Arc<[Order]>>,
 }
 
@@ -116,6 +124,7 @@ impl Loaders {
         Loaders {
             accounts: db.loader::<Account>().cache(Cache::new(seconds(60))).start(),
             orders: db.loader::<Order>().cache(Cache::new(seconds(30))).start(),
+            trades: db.loader::<Trade>().cache(Cache::new(seconds(120))).start(),
             open_orders: db.loader_by::<Order>(newest_open()).cache(Cache::new(seconds(15))).start(),
         }
     }
@@ -126,21 +135,27 @@ impl Loaders {
         let (accounts, open, traded) = tokio::try_join!(
             self.accounts.load_many(accounts),
             self.open_orders.load((user, Status::Open)),
-            self.orders.load(last_traded(user)),
+            self.last_trade(user),
         )?;
         let free = |account: Arc<Account>| account.balance - account.locked;
         let balances = CURRENCIES.into_iter().zip(accounts);
         Ok(Summary {
             balances: balances.filter_map(|(currency, account)| Some((currency, free(account?)))).collect(),
             open_orders: open.unwrap_or_default().iter().map(|order| order.id).collect(),
-            traded: traded.map(|order| (order.id, order.price)),
+            traded,
         })
     }
 
+    async fn last_trade(&self, user: i64) -> barge::Result<Option<(i64, i64)>> {
+        let Some(trade) = self.trades.load(last_trade_of(user)).await? else { return Ok(None) };
+        let order = self.orders.load(trade.order_id).await?;
+        Ok(order.map(|order| (trade.price, order.price)))
+    }
+
     fn look_ups(&self) -> u64 {
-        let (accounts, orders, open) =
-            (self.accounts.statistics(), self.orders.statistics(), self.open_orders.statistics());
-        accounts.look_ups + orders.look_ups + open.look_ups
+        let (accounts, orders) = (self.accounts.statistics(), self.orders.statistics());
+        let (trades, open) = (self.trades.statistics(), self.open_orders.statistics());
+        accounts.look_ups + orders.look_ups + trades.look_ups + open.look_ups
     }
 }
 
@@ -148,8 +163,13 @@ fn newest_open() -> LookUpBy {
     LookUpBy::columns(["user_id", "status"]).order_by("id", Descending).limit(SHOWN)
 }
 
-/// Where an exchange would ask its trades, this one knows: a user's orders are numbered from ten times the user.
-fn last_traded(user: i64) -> i64 {
+/// Where an exchange would look it up, this one knows: each user has one trade, of the second order.
+fn last_trade_of(user: i64) -> i64 {
+    user
+}
+
+/// A user's orders are numbered from ten times the user.
+fn second_order_of(user: i64) -> i64 {
     user * 10 + 1
 }
 
@@ -197,8 +217,9 @@ async fn fill(db: &Database, users: i64) -> barge::Result<()> {
         amount: 1,
     };
     let orders: Vec<Order> = (0..users * 10).map(order).collect();
-    let trades: Vec<Trade> =
-        (0..users).map(|user| Trade { id: user, order_id: last_traded(user), price: 30_000 }).collect();
+    let trades: Vec<Trade> = (0..users)
+        .map(|user| Trade { id: last_trade_of(user), order_id: second_order_of(user), price: 30_000 })
+        .collect();
     db.upsert_all(&accounts).await?;
     db.upsert_all(&orders).await?;
     db.upsert_all(&trades).await?;
@@ -206,7 +227,7 @@ async fn fill(db: &Database, users: i64) -> barge::Result<()> {
 }
 
 async fn show_page(db: &Database, users: i64) -> anyhow::Result<()> {
-    let queries = Queries(db.clone());
+    let queries = Queries { db: db.clone(), made: AtomicU64::new(0) };
     let started = Instant::now();
     let mut one_by_one = Vec::new();
     for user in 0..users {
@@ -215,7 +236,7 @@ async fn show_page(db: &Database, users: i64) -> anyhow::Result<()> {
     let took = started.elapsed();
     println!(
         "{users} users, a query a call:  {took:>9.1?}, {} queries",
-        users * (CURRENCIES.len() as i64 + 2)
+        queries.made.load(Ordering::Relaxed)
     );
 
     let loaders = Loaders::start(db);
@@ -245,7 +266,7 @@ async fn show_page(db: &Database, users: i64) -> anyhow::Result<()> {
     println!("after a write:            {} look-up more, and the new balance", loaders.look_ups() - before);
 
     let fresh = Loaders::start(db);
-    let warmed = fresh.orders.warm((0..users).map(last_traded), WarmOptions::default()).await?;
+    let warmed = fresh.orders.warm((0..users).map(second_order_of), WarmOptions::default()).await?;
     println!("warmed:                   {} orders, {} of them there", warmed.keys, warmed.found);
     Ok(())
 }
@@ -259,7 +280,6 @@ mod tests {
         let db = barge::open("sqlite::memory:").await.unwrap();
         fill(&db, 20).await.unwrap();
         show_page(&db, 20).await.unwrap();
-        let trade: Vec<Option<Trade>> = db.get_all(&[3]).await.unwrap();
-        assert_eq!(trade[0].as_ref().map(|trade| trade.order_id), Some(31));
+        assert_eq!(Loaders::start(&db).summary(3).await.unwrap().traded, Some((30_000, 30_031)));
     }
 }

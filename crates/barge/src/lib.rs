@@ -84,10 +84,11 @@
 //! - [`open`] a database, then [`Database::writer`] for rows that come one by one, [`Database::insert_all`] and its like for
 //!   rows at hand, [`Database::begin`] for several operations in one transaction.
 //! - [`Database::get_all`] and [`Database::get_by`] read rows by key and by other columns; [`LookUpBy`] says in which order and how many of each key.
+//! - [`Database::loader`] looks keys up together that many tasks ask for one by one, and keeps their rows in a [`Cache`]; [`Loader`] says what is promised of them.
 //! - [`Writer`] says when rows are flushed, what happens to a row that fails, and what closing and dropping do.
 //! - [`Statistics`] are the numbers of a writer; the same go to the [`metrics`](https://docs.rs/metrics) facade.
 //! - [`Batcher`] gathers requests of any kind, not only rows.
-//! - The examples `task_store`, `audit_log` and `backtest_trades` are whole programs: `cargo run --example task_store -p barge`.
+//! - The examples `task_store`, `audit_log` and `backtest_trades` are whole programs, and so is `exchange_reads`: `cargo run --example task_store -p barge`.
 //!
 //! # What a row is
 //! A struct with named fields, each the column of its name. [`Record`](derive@Record) lets it be written,

@@ -6,7 +6,7 @@
 //!
 //! Lowered fences are remembered while a look-up is under way that began before; there is rarely one, and then not for long.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use hashbrown::HashMap;
@@ -24,8 +24,8 @@ pub(crate) struct Fences<K> {
     /// When a key's last fence was lowered, and the last around everything.
     lowered: HashMap<K, u64>,
     lowered_all: u64,
-    /// When the look-ups under way began, and how many at that time.
-    under_way: BTreeMap<u64, usize>,
+    /// When the look-ups under way began, each at a time of its own.
+    under_way: BTreeSet<u64>,
 }
 
 /// When a look-up began.
@@ -40,13 +40,13 @@ impl<K: Hash + Eq + Clone> Fences<K> {
             raised_all: 0,
             lowered: HashMap::new(),
             lowered_all: 0,
-            under_way: BTreeMap::new(),
+            under_way: BTreeSet::new(),
         }
     }
 
     pub(crate) fn begin(&mut self) -> Began {
         self.now += 1;
-        *self.under_way.entry(self.now).or_default() += 1;
+        self.under_way.insert(self.now);
         Began(self.now)
     }
 
@@ -98,7 +98,7 @@ impl<K: Hash + Eq + Clone> Fences<K> {
     }
 
     fn forget_old(&mut self) {
-        let oldest = self.under_way.first_key_value().map_or(u64::MAX, |(began, _)| *began);
+        let oldest = self.under_way.first().copied().unwrap_or(u64::MAX);
         self.lowered.retain(|_, lowered| *lowered > oldest);
         if self.lowered.len() >= REMEMBERED_MAX {
             self.lowered_all = self.now;

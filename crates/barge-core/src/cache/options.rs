@@ -100,14 +100,16 @@ impl Cache {
         self
     }
 
-    /// How long an expired entry of this process's memory may be served where the store can't be reached. What this process writes is still never served older.
-    /// Defaults to zero: the store's error is the answer.
+    /// How long an expired entry of this process's memory may be served where the store can't be reached: at once where it fails, after a tenth of the look-up's
+    /// [`timeout`](crate::LoaderBuilder::timeout) where it says nothing. What this process writes is still never served older. Defaults to zero: the store's error is the
+    /// answer.
     pub fn stale_while_unavailable(mut self, time: Duration) -> Self {
         self.stale = time;
         self
     }
 
-    /// A cache that processes share, asked before the store: see `RedisTier`.
+    /// A cache that processes share, asked before the store: `RedisTier` of `barge-redis`. Databases that share one need different prefixes there: a key says table
+    /// and key, and not which database.
     pub fn shared(mut self, tier: Arc<dyn SharedTier>) -> Self {
         self.shared = Some(tier);
         self

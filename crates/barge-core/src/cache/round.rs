@@ -1,5 +1,7 @@
 //! The keys of one batch on their way through the tiers.
 
+use std::sync::atomic::AtomicU64;
+
 use bytes::Bytes;
 use hashbrown::HashMap;
 use tokio::time::Instant;
@@ -20,6 +22,8 @@ pub(crate) enum Asked {
 /// What a batch came to.
 pub(crate) struct Resolved<K, V> {
     pub(crate) answers: Vec<Result<Option<V>>>,
+    /// Calls of the store.
+    pub(crate) calls: u64,
     /// Keys that the shared cache alone keeps, and that are due to be read anew.
     pub(crate) due: Vec<K>,
 }
@@ -32,6 +36,8 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
     pub(super) looking_up: Option<LookingUp<'a, K, V>>,
     /// Until when the store may be asked.
     pub(super) until: Instant,
+    /// Calls of the store so far.
+    pub(super) calls: &'a AtomicU64,
     /// Keys that another look-up of this process is reading, in the order of their places.
     pub(super) aside: Vec<usize>,
     /// What lives in the shared cache of keys that are to be read anew.

@@ -31,6 +31,11 @@ pub(crate) trait Source<K: LoaderKey, V>: Send + Sync + 'static {
     /// the rows as a shared cache keeps them.
     fn look_up(&self, keys: Requests<K>, rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>>;
 
+    /// Whether a failure of all may be over what one of them has, so that it pays to look the others up without it.
+    fn may_be_a_keys(&self, _error: &Error) -> bool {
+        false
+    }
+
     /// About how many bytes a key and its value take; `None` is a key without one.
     fn bytes(&self, key: &K, value: Option<&V>) -> usize;
 

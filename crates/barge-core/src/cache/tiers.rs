@@ -1,5 +1,7 @@
 //! The tiers in turn: memory, the shared cache, the store.
 
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +32,9 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 const STALE_PART: u32 = 10;
 /// After it failed so, it is not asked for so long about keys of which something is kept.
 const FAILS_FOR: Duration = Duration::from_secs(1);
+
+/// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest are answered so, too.
+const HALVES_MAX: usize = 256;
 
 /// The tiers of one loader.
 pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
@@ -107,9 +112,11 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     /// Answers keys, each once. A failure of the whole is every key's that no tier had.
     pub(crate) async fn resolve(&self, keys: Vec<K>, asked: &[Asked]) -> Resolved<K, V> {
         let until = Instant::now() + self.retry.limit;
+        let calls = AtomicU64::new(0);
         let started = self.begin_until(until).await;
         if self.options.is_none() && started.is_ok() {
-            return Resolved { answers: self.resolve_uncached(keys, until).await, due: Vec::new() };
+            let answers = self.resolve_uncached(keys, until, &calls).await;
+            return Resolved { answers, calls: calls.load(Ordering::Relaxed), due: Vec::new() };
         }
         let mut round = Round {
             keys: &keys,
@@ -117,6 +124,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             answers: keys.iter().map(|_| None).collect(),
             looking_up: self.local.as_deref().map(Local::look_up),
             until,
+            calls: &calls,
             aside: Vec::new(),
             live: HashMap::new(),
             due: Vec::new(),
@@ -131,7 +139,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let due = round.due.iter().map(|&place| keys[place].clone()).collect();
         let lost = || Err(Error::new(ErrorKind::Statement, "the key was not answered"));
         let answers = round.answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect();
-        Resolved { answers, due }
+        Resolved { answers, calls: calls.load(Ordering::Relaxed), due }
     }
 
     async fn ask_tiers(&self, round: &mut Round<'_, K, V>) {
@@ -191,9 +199,14 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         });
     }
 
-    async fn resolve_uncached(&self, keys: Vec<K>, until: Instant) -> Vec<Result<Option<V>>> {
+    async fn resolve_uncached(
+        &self,
+        keys: Vec<K>,
+        until: Instant,
+        calls: &AtomicU64,
+    ) -> Vec<Result<Option<V>>> {
         let asked = keys.len();
-        match self.look_up(Requests::new(keys), false, until).await {
+        match self.look_up(Requests::new(keys), false, until, calls).await {
             Ok(found) => {
                 let failed = found.iter().filter(|found| found.is_err()).count();
                 let absent = found.iter().flatten().filter(|found| found.value.is_none()).count();
@@ -308,14 +321,17 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             |places: &[usize]| places.iter().map(|&place| round.keys[place].clone()).collect::<Vec<K>>();
         let stale = self.stale_of(round, places);
         if stale.is_empty() {
-            return (self.look_up(Requests::new(keys_of(places)), rows, round.until).await, places.to_vec());
+            return (
+                self.look_up(Requests::new(keys_of(places)), rows, round.until, round.calls).await,
+                places.to_vec(),
+            );
         }
         let known_to_fail = self.fails_until().is_some_and(|until| Instant::now() < until);
         let tried = match known_to_fail {
             true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
             false => {
                 let soon = round.until.min(Instant::now() + self.retry.limit / STALE_PART);
-                let look_up = self.look_up_once(Requests::new(keys_of(places)), rows);
+                let look_up = self.look_up_once(Requests::new(keys_of(places)), rows, round.calls);
                 let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
                 tokio::time::timeout_at(soon, look_up).await.unwrap_or_else(late)
             }
@@ -332,7 +348,10 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
                 stale.into_iter().for_each(|(place, value)| round.answers[place] = Some(Ok(value)));
                 match left.is_empty() {
                     true => (Ok(Vec::new()), left),
-                    false => (self.look_up(Requests::new(keys_of(&left)), rows, round.until).await, left),
+                    false => (
+                        self.look_up(Requests::new(keys_of(&left)), rows, round.until, round.calls).await,
+                        left,
+                    ),
                 }
             }
             tried => (tried, places.to_vec()),
@@ -372,11 +391,54 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     }
 
     /// Looks keys up, again where that fails for a passing reason, within the time a look-up may take.
-    async fn look_up(&self, keys: Requests<K>, rows: bool, until: Instant) -> Result<Vec<Result<Found<V>>>> {
-        self.in_time(until, || self.look_up_once(keys.clone(), rows).boxed()).await
+    async fn look_up(
+        &self,
+        keys: Requests<K>,
+        rows: bool,
+        until: Instant,
+        calls: &AtomicU64,
+    ) -> Result<Vec<Result<Found<V>>>> {
+        self.in_time(until, || self.look_up_once(keys.clone(), rows, calls).boxed()).await
     }
 
-    async fn look_up_once(&self, keys: Requests<K>, rows: bool) -> Result<Vec<Result<Found<V>>>> {
+    /// Looks keys up, and by halves where that fails over what one of them has.
+    async fn look_up_once(
+        &self,
+        keys: Requests<K>,
+        rows: bool,
+        calls: &AtomicU64,
+    ) -> Result<Vec<Result<Found<V>>>> {
+        let found = self.ask_source(keys.clone(), rows, calls).await;
+        let Err(error) = found else { return found };
+        if keys.len() == 1 || !self.source.may_be_a_keys(&error) {
+            return Err(error);
+        }
+        let mut answers = Vec::with_capacity(keys.len());
+        let mut parts = Vec::from(halves(0..keys.len()));
+        let mut left = HALVES_MAX;
+        while let Some(part) = parts.pop() {
+            let found = match left {
+                0 => Err(error.clone()),
+                _ => self.ask_source(Requests::new(keys[part.clone()].to_vec()), rows, calls).await,
+            };
+            match found {
+                Ok(found) => answers.extend(found),
+                Err(error) if !self.source.may_be_a_keys(&error) => return Err(error),
+                Err(_) if part.len() > 1 && left > 0 => parts.extend(halves(part)),
+                Err(error) => answers.extend(part.map(|_| Err(error.clone()))),
+            }
+            left = left.saturating_sub(1);
+        }
+        Ok(answers)
+    }
+
+    async fn ask_source(
+        &self,
+        keys: Requests<K>,
+        rows: bool,
+        calls: &AtomicU64,
+    ) -> Result<Vec<Result<Found<V>>>> {
+        calls.fetch_add(1, Ordering::Relaxed);
         count(&self.counts.store_calls, 1);
         count(&self.counts.store_keys, keys.len());
         let found = self.source.look_up(keys.clone(), rows).await?;
@@ -425,6 +487,12 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     fn set_fails_until(&self, until: Instant) {
         *self.fails_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
+}
+
+/// The second half of a part and the first, which comes off the end first.
+fn halves(part: Range<usize>) -> [Range<usize>; 2] {
+    let middle = part.start + part.len() / 2;
+    [middle..part.end, part.start..middle]
 }
 
 impl<K: LoaderKey, V: LoaderValue> Drop for Tiers<K, V> {

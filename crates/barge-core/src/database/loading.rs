@@ -1,7 +1,6 @@
 //! A table's rows for a loader: looked up, encoded for a shared cache and read back.
 
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use arrow::array::{Array, ArrayRef, RecordBatch, UInt32Array};
@@ -27,9 +26,6 @@ use crate::engine::loader::{Loader, LoaderBuilder, LoaderValue, Settings, start,
 use crate::record::{Columns, OwnedKey, keys_as};
 use crate::store::{KeyEquality, Query};
 use crate::{Error, ErrorKind, FromRow, Keys, Record, Requests, Result, Sql, Table};
-
-/// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest of them are answered so, too.
-const HALVES_MAX: usize = 256;
 
 /// Looks up the row of each key: see [`Database::loader`](crate::Database::loader).
 pub struct ByKey<R> {
@@ -237,40 +233,6 @@ where
     }
 
     async fn read_store(&self, keys: &[K], rows: bool) -> Result<Vec<Result<Found<V>>>> {
-        match self.read_together(keys, rows).await {
-            Err(error) if error.kind() == ErrorKind::InvalidValue && keys.len() > 1 => {
-                self.read_by_halves(keys, rows, error).await
-            }
-            found => found,
-        }
-    }
-
-    /// Finds the keys whose rows can't be read, so that the others are answered.
-    async fn read_by_halves(&self, keys: &[K], rows: bool, error: Error) -> Result<Vec<Result<Found<V>>>> {
-        let mut answers = Vec::with_capacity(keys.len());
-        let halves = |part: Range<usize>| {
-            let middle = part.start + part.len() / 2;
-            [middle..part.end, part.start..middle]
-        };
-        let mut parts = Vec::from(halves(0..keys.len()));
-        let mut calls = 0;
-        while let Some(part) = parts.pop() {
-            calls += 1;
-            let found = match calls > HALVES_MAX {
-                true => Err(error.clone()),
-                false => self.read_together(&keys[part.clone()], rows).await,
-            };
-            match found {
-                Ok(found) => answers.extend(found),
-                Err(error) if error.kind() != ErrorKind::InvalidValue => return Err(error),
-                Err(_) if part.len() > 1 && calls <= HALVES_MAX => parts.extend(halves(part)),
-                Err(error) => answers.extend(part.map(|_| Err(error.clone()))),
-            }
-        }
-        Ok(answers)
-    }
-
-    async fn read_together(&self, keys: &[K], rows: bool) -> Result<Vec<Result<Found<V>>>> {
         let held = self.held.get_or_try_init(|| self.begin()).await?;
         let batch = keys_as(self.table.name(), &held.fields, keys)?;
         let fields = held.fields.clone();
@@ -422,6 +384,10 @@ where
 
     fn look_up(&self, keys: Requests<K>, rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>> {
         async move { self.read_store(&keys, rows).await }.boxed()
+    }
+
+    fn may_be_a_keys(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::InvalidValue
     }
 
     fn bytes(&self, key: &K, value: Option<&V>) -> usize {

@@ -92,7 +92,24 @@ impl<S> LoaderBuilder<S> {
 
     /// Remembers in a file which keys are asked for most, and warms them when the loader starts, at most 10,000 a second: a process that starts
     /// anew isn't slow for its first users. They are counted from a sample, and written once a minute and by [`Loader::close`]. A file that can't be read
-    /// or is another loader's is passed over. Only for rows of a database, with a cache.
+    /// or is another loader's is passed over; processes that share one write over each other's. Only for rows of a database, with a cache.
+    ///
+    /// ```
+    /// # extern crate barge_core as barge;
+    /// # use std::time::Duration;
+    /// # use barge_core::{Cache, Database, FromRow, Record, Result};
+    /// # #[derive(Record, FromRow)]
+    /// # #[record(table = "orders")]
+    /// # struct Order {
+    /// #     #[record(key)]
+    /// #     id: i64,
+    /// # }
+    /// # fn start(db: &Database) -> Result<()> {
+    /// let cache = Cache::new(Duration::from_secs(30));
+    /// let orders = db.loader::<Order>().cache(cache).remember("orders.keys").try_start::<i64>()?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn remember(mut self, file: impl Into<PathBuf>) -> Self {
         self.settings.remember = Some(file.into());
         self

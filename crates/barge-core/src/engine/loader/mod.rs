@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::answer::Ticket;
 use super::{Engine, Flushed, Flusher};
-use crate::cache::counts::{count, get};
+use crate::cache::counts::count;
 use crate::cache::local::Kept;
 use crate::cache::round::{Asked, Resolved};
 use crate::cache::tiers::Tiers;
@@ -118,6 +118,17 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
 
     /// What is under each key, in the order of the keys.
     ///
+    /// ```
+    /// # use barge_core::{Loader, Requests};
+    /// # async fn page(names: Loader<(i64, String), String>) -> barge_core::Result<()> {
+    /// // Keys of several columns are tuples.
+    /// let keys = ["EUR", "USD"].map(|currency| (7, currency.to_owned()));
+    /// let found: Vec<Option<String>> = names.load_many(keys).await?;
+    /// assert_eq!(found.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// The first key's that failed, as [`load`](Loader::load); [`load_each`](Loader::load_each) gives each key its own.
     pub async fn load_many(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<V>>> {
@@ -125,6 +136,24 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     }
 
     /// What is under each key or why that can't be told, in the order of the keys.
+    ///
+    /// ```
+    /// # use barge_core::{Error, ErrorKind, Loader, Requests};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() {
+    /// let halves = Loader::builder(|keys: Requests<u64>| async move {
+    ///     let half = |key: &u64| match key % 2 {
+    ///         0 => Ok(Some(key / 2)),
+    ///         _ => Err(Error::new(ErrorKind::InvalidValue, "odd")),
+    ///     };
+    ///     Ok(keys.iter().map(half).collect())
+    /// })
+    /// .start();
+    /// let answers = halves.load_each([8, 9]).await;
+    /// assert_eq!(answers[0], Ok(Some(4)));
+    /// assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::InvalidValue);
+    /// # }
+    /// ```
     pub async fn load_each(&self, keys: impl IntoIterator<Item = K>) -> Vec<Result<Option<V>>> {
         self.ask(keys.into_iter().inspect(|key| self.note(key))).await
     }
@@ -203,10 +232,26 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         }
     }
 
-    /// Keeps a value that is at hand, as if it had just been looked up. Does nothing without a cache.
+    /// Keeps a value that is at hand in memory, as if it had just been looked up, and drops what look-ups under way read of the key. Does nothing without a cache,
+    /// before the loader's first look-up, when nothing tells it of writes yet, and for a row under another key than its own.
     ///
     /// It is the caller's word that the value is not older than what was written; a value that was read while this
     /// process was writing may be.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use barge_core::{Cache, Loader, Requests};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> barge_core::Result<()> {
+    /// # let handler = |keys: Requests<u64>| async move { Ok(keys.iter().map(|key| Ok(Some(key + 1))).collect()) };
+    /// let loader = Loader::builder(handler).cache(Cache::new(Duration::from_secs(30))).start();
+    /// loader.prime(7, 70);
+    /// assert_eq!(loader.load(7).await?, Some(70));
+    /// loader.clear(&7);
+    /// assert_eq!(loader.load(7).await?, Some(8));
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn prime(&self, key: K, value: V) {
         self.shared.tiers.prime(key, value);
     }
@@ -223,6 +268,19 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     }
 
     /// A memory for one request: what was loaded through it is not loaded again, cache or not. See [`Scope`].
+    ///
+    /// ```
+    /// # use barge_core::{Loader, Requests};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> barge_core::Result<()> {
+    /// # let handler = |keys: Requests<u64>| async move { Ok(keys.iter().map(|key| Ok(Some(key + 1))).collect()) };
+    /// let loader = Loader::builder(handler).start();
+    /// let request = loader.scope();
+    /// assert_eq!((request.load(7).await?, request.load(7).await?), (Some(8), Some(8)));
+    /// assert_eq!(loader.statistics().look_ups, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn scope(&self) -> Scope<K, V> {
         Scope::new(self.clone())
     }
@@ -267,19 +325,17 @@ impl<K: LoaderKey, V: LoaderValue> Flusher<Open<K, V>> for Lane<K, V> {
     }
 
     async fn flush(&mut self, mut sealed: Sealed<K, V>) -> Flushed {
-        let calls = get(&self.tiers.counts.store_calls);
         let awaited = sealed.is_awaited();
         count(&self.tiers.counts.joined, sealed.joined);
         let keys = sealed.take_keys();
         let many = keys.len();
         // What reading a row breaks off has changed nothing here.
         let resolving = AssertUnwindSafe(self.tiers.resolve(keys, &sealed.asked));
-        let Resolved { answers, due } = resolving.catch_unwind().await.unwrap_or_else(|_| {
+        let Resolved { answers, calls, due } = resolving.catch_unwind().await.unwrap_or_else(|_| {
             let panicked = Error::new(ErrorKind::Handler, "what reads the rows of a look-up panicked");
-            Resolved { answers: vec![Err(panicked); many], due: Vec::new() }
+            Resolved { answers: vec![Err(panicked); many], calls: 0, due: Vec::new() }
         });
         let rejected = answers.iter().filter(|answer| answer.is_err()).count() as u64;
-        let calls = get(&self.tiers.counts.store_calls) - calls;
         let committed = answers.len() as u64 - rejected;
         sealed.answer(answers);
         self.tiers.refresh(due);

@@ -69,10 +69,12 @@ impl LoaderStatistics {
         self.requests.saturating_sub(self.look_ups)
     }
 
-    /// Requests answered from a cache, of all; between 0 and 1.
+    /// Keys that a cache had, of those and the ones looked up in the store, for refreshes and warming, too; between 0 and 1. A key that several ask for at once
+    /// counts once, but in memory.
     pub fn hit_rate(&self) -> f64 {
         let hits = self.memory_hits + self.shared_hits;
-        if self.requests == 0 { 0.0 } else { (hits as f64 / self.requests as f64).min(1.0) }
+        let all = hits + self.store_keys;
+        if all == 0 { 0.0 } else { hits as f64 / all as f64 }
     }
 
     pub(super) fn of<K: LoaderKey, V: LoaderValue>(shared: &Shared<K, V>) -> Self {

@@ -29,6 +29,7 @@ async fn entries_live_as_long_as_they_should_and_no_longer() {
     assert_eq!(load(1).await.as_deref(), Some("elsewhere"));
     let statistics = loader.statistics();
     assert_eq!((statistics.memory_hits, statistics.look_ups, statistics.entries <= 1), (1, 2, true));
+    assert!((statistics.hit_rate() - 1.0 / 3.0).abs() < 1e-9, "{statistics:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -443,3 +443,76 @@ async fn what_was_written_here_and_what_was_not_are_both_filled() {
     assert_eq!(name(found[2].clone()).as_deref(), Some("written"));
     assert_eq!(there.statistics().shared_hits, 4, "{:?}", there.statistics());
 }
+
+/// A tier that notes how many keys each of its calls has, and how many bytes.
+#[derive(Clone, Debug, Default)]
+struct Measured {
+    tier: MemoryTier,
+    calls: Arc<Mutex<Vec<(usize, usize)>>>,
+}
+
+impl Measured {
+    fn note(&self, keys: usize, bytes: usize) {
+        self.calls.lock().unwrap().push((keys, bytes));
+    }
+}
+
+#[async_trait::async_trait]
+impl SharedTier for Measured {
+    async fn read(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>> {
+        self.note(keys.len(), 0);
+        self.tier.read(keys).await
+    }
+
+    async fn lease(&self, keys: &[String], token: &str, time: Duration) -> Result<Vec<Lease>> {
+        self.note(keys.len(), 0);
+        self.tier.lease(keys, token, time).await
+    }
+
+    async fn fill(&self, entries: &[Entry], token: &str) -> Result<()> {
+        self.note(entries.len(), entries.iter().map(|entry| entry.value.len()).sum());
+        self.tier.fill(entries, token).await
+    }
+
+    async fn release(&self, keys: &[String], token: &str) -> Result<()> {
+        self.note(keys.len(), 0);
+        self.tier.release(keys, token).await
+    }
+
+    async fn invalidate(&self, keys: &[String], bar: Duration) -> Result<()> {
+        self.note(keys.len(), 0);
+        self.tier.invalidate(keys, bar).await
+    }
+
+    async fn mark(&self, marks: &[(String, Bytes)], time: Duration) -> Result<()> {
+        self.note(marks.len(), 0);
+        self.tier.mark(marks, time).await
+    }
+
+    async fn close(&self) {}
+}
+
+/// What is asked for, filled and written at once doesn't hold a call of others up, nor the time of one call.
+#[tokio::test(start_paused = true)]
+async fn calls_have_a_thousand_keys_or_a_megabyte() {
+    clock();
+    let (db, tier) = (filled(0).await, Measured::default());
+    let large = "x".repeat(2_000);
+    let tasks: Vec<Task> = (0..3_500).map(|id| task(id, &large)).collect();
+    db.insert_all(&tasks).await.unwrap();
+    let cache = || Cache::new(TTL).entries(0).shared(Arc::new(tier.clone())).clock(clock);
+    let (here, there) = (tasks_of(&db, cache()), tasks_of(&elsewhere(&db), cache()));
+    let keys = || (-200..3_500_i64).rev();
+    there.load_many(keys()).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    assert_eq!(there.load_many(keys()).await.unwrap().iter().flatten().count(), 3_500);
+    assert_eq!(there.statistics().shared_hits, 3_500, "{:?}", there.statistics());
+    here.load(1).await.unwrap();
+    db.upsert_all(&tasks).await.unwrap();
+    sleep(Duration::from_millis(5)).await;
+    assert!(tier.tier.keys().iter().all(|key| tier.tier.value(key).is_none()), "told of each");
+    let calls = tier.calls.lock().unwrap();
+    assert!(calls.iter().all(|(keys, bytes)| *keys <= 1_000 && *bytes < 1_100_000), "{calls:?}");
+    let filled: usize = calls.iter().map(|(_, bytes)| bytes).sum();
+    assert!(filled > 7_000_000, "{filled}");
+}
