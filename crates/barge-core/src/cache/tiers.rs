@@ -34,7 +34,7 @@ const STALE_PART: u32 = 10;
 const FAILS_FOR: Duration = Duration::from_secs(1);
 
 /// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest are answered so, too.
-const HALVES_MAX: usize = 256;
+const HALVES_MAX: usize = 128;
 
 /// The tiers of one loader.
 pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {

@@ -196,28 +196,29 @@ async fn a_row_that_comes_back_is_seen(url: &str) {
 struct Reading {
     #[record(key)]
     id: i64,
-    at: chrono::NaiveDateTime,
+    taken: chrono::NaiveDateTime,
 }
 
 /// What can't be read of one row is no other key's error.
 async fn an_unreadable_row_is_its_keys_error_alone(url: &str) {
     let db = barge::open(url).await.unwrap();
-    db.execute("CREATE TABLE readings(id BIGINT PRIMARY KEY, at TIMESTAMP NOT NULL)").await.unwrap();
-    let at = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap().naive_utc();
-    db.insert_all(&(0..1_000).map(|id| Reading { id, at }).collect::<Vec<_>>()).await.unwrap();
+    db.execute("CREATE TABLE readings(id BIGINT PRIMARY KEY, taken TIMESTAMP NOT NULL)").await.unwrap();
+    let taken = chrono::DateTime::from_timestamp(1_700_000_000, 0).unwrap().naive_utc();
+    db.insert_all(&(0..1_000).map(|id| Reading { id, taken }).collect::<Vec<_>>()).await.unwrap();
     let nonsense = if url.starts_with("sqlite") { "nonsense" } else { "infinity" };
-    db.execute(format!("UPDATE readings SET at = '{nonsense}' WHERE id IN (17, 402, 403)")).await.unwrap();
+    db.execute(format!("UPDATE readings SET taken = '{nonsense}' WHERE id IN (17, 402, 403)")).await.unwrap();
     let loader: Loader<i64, Arc<Reading>> = db.loader::<Reading>().cache(cache()).start();
     let answers = loader.load_each(0..1_000).await;
     let failed: Vec<usize> = (0..1_000).filter(|&id| answers[id].is_err()).collect();
     assert_eq!(failed, [17, 402, 403]);
     assert_eq!(answers[17].as_ref().unwrap_err().kind(), ErrorKind::InvalidValue);
-    let read = |answer: &barge::Result<Option<Arc<Reading>>>| matches!(answer, Ok(Some(row)) if row.at == at);
+    let read =
+        |answer: &barge::Result<Option<Arc<Reading>>>| matches!(answer, Ok(Some(row)) if row.taken == taken);
     assert_eq!(answers.iter().filter(|answer| read(answer)).count(), 997);
     let look_ups = loader.statistics().look_ups;
     assert!(look_ups < 80, "{look_ups} look-ups");
     // Where none can be read, it is not found out of each.
-    db.execute(format!("UPDATE readings SET at = '{nonsense}'")).await.unwrap();
+    db.execute(format!("UPDATE readings SET taken = '{nonsense}'")).await.unwrap();
     assert!(loader.load_each(0..1_000).await.iter().all(|answer| answer.is_err()));
 }
 
