@@ -84,18 +84,18 @@ struct Live {
     made: Instant,
     /// Whether it is not to be used again.
     lost: AtomicBool,
-    /// Since when calls were given up over it and none was answered.
-    silent_since: std::sync::Mutex<Option<Instant>>,
+    /// When the first and the last call were given up over it since one was answered.
+    given_up: std::sync::Mutex<Option<(Instant, Instant)>>,
 }
 
 impl Live {
     fn is_lost(&self, response_timeout: Duration) -> bool {
-        let silent = self.silent_since().is_some_and(|since| since.elapsed() >= response_timeout);
+        let silent = self.given_up().is_some_and(|(first, last)| last - first >= response_timeout);
         silent || self.lost.load(Ordering::Relaxed) || self.carrier.is_finished()
     }
 
-    fn silent_since(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
-        self.silent_since.lock().unwrap_or_else(PoisonError::into_inner)
+    fn given_up(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Instant)>> {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -108,13 +108,11 @@ struct Awaited<'a> {
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        let mut silent_since = self.live.silent_since();
-        match self.is_answered {
-            true => *silent_since = None,
-            false => {
-                silent_since.get_or_insert(self.began);
-            }
-        }
+        let mut given_up = self.live.given_up();
+        *given_up = match (self.is_answered, *given_up) {
+            (true, _) => None,
+            (false, first) => Some((first.map_or(self.began, |(first, _)| first), Instant::now())),
+        };
     }
 }
 
@@ -288,7 +286,7 @@ impl Address {
             carrier: tokio::spawn(carrier),
             made: Instant::now(),
             lost: AtomicBool::new(false),
-            silent_since: std::sync::Mutex::new(None),
+            given_up: std::sync::Mutex::new(None),
         };
 
         let commands = self.log_in_commands();

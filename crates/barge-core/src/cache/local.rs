@@ -11,14 +11,13 @@ use tokio::time::Instant;
 
 use super::fences::{Began, Fences};
 use super::options::{Cache, Capacity};
+use super::unsettled::Unsettled;
 use super::written::Written;
 use crate::engine::loader::{LoaderKey, LoaderValue};
 use crate::store::{CommitOutcome, Earlier};
 
 /// After so many milliseconds somebody else reads anew what is still not replaced.
 const REFRESH_AGAIN: u64 = 1_000;
-/// For so long after the end of a commit that is unknown nothing is kept: it may come to be only then.
-const UNKNOWN_TIME: Duration = Duration::from_secs(30);
 /// What an entry takes beside its key and rows.
 const ENTRY_BYTES: u32 = 128;
 
@@ -78,8 +77,7 @@ struct Guarded<K> {
     /// Which keys a shared cache may have older rows of; `None` where there is no shared cache.
     written: Option<Written>,
     hears: Hears,
-    /// Until when a commit whose end is unknown may still come to be.
-    unknown_until: Option<Instant>,
+    unsettled: Unsettled<K>,
 }
 
 /// Whether this tier is told of commits.
@@ -92,7 +90,7 @@ enum Hears {
     All,
 }
 
-impl<K> Guarded<K> {
+impl<K: LoaderKey> Guarded<K> {
     fn hears_all(&mut self) -> bool {
         if let Hears::AllBut(earlier) = &self.hears
             && earlier.ended()
@@ -101,22 +99,27 @@ impl<K> Guarded<K> {
             if let (Some(written), Some(last)) = (&mut self.written, earlier.last()) {
                 written.add_all(last);
             }
+            if let Some(unknown) = earlier.last_unknown() {
+                self.unsettled.add_all(unknown);
+            }
             self.hears = Hears::All;
         }
         matches!(self.hears, Hears::All)
     }
 
-    /// A commit ended, and `add` notes what it wrote.
-    fn ended(&mut self, outcome: CommitOutcome, add: impl FnOnce(&mut Written, Instant)) {
+    /// A commit ended that may have written these keys; `None` stands for any.
+    fn ended(&mut self, outcome: CommitOutcome, keys: Option<&[K]>) {
         let now = Instant::now();
         if let Some(written) = self.written.as_mut().filter(|_| outcome != CommitOutcome::RolledBack) {
-            add(written, now);
+            match keys {
+                Some(keys) => written.add(keys, now),
+                None => written.add_all(now),
+            }
         }
         if outcome == CommitOutcome::Unknown {
-            self.unknown_until = Some(now + UNKNOWN_TIME);
-            // What a shared cache is filled with until then may be older.
-            if let Some(written) = &mut self.written {
-                written.add_all(now + UNKNOWN_TIME);
+            match keys {
+                Some(keys) => self.unsettled.add(keys, now),
+                None => self.unsettled.add_all(now),
             }
         }
     }
@@ -153,14 +156,10 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         // An entry of a shared cache counts from the start of its look-up, which was before the commit if it is older.
         let written =
             options.shared.is_some().then(|| Written::new(options.time_to_live + options.clock_skew));
+        let unsettled = Unsettled::new(options.time_to_live + options.clock_skew);
         Local {
             entries,
-            guarded: Mutex::new(Guarded {
-                fences: Fences::new(),
-                written,
-                hears: Hears::Nothing,
-                unknown_until: None,
-            }),
+            guarded: Mutex::new(Guarded { fences: Fences::new(), written, hears: Hears::Nothing, unsettled }),
             any: AtomicU64::new(0),
             added: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
@@ -218,7 +217,9 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     /// Whether a shared cache may hold an older row of the key than this process wrote.
     pub(crate) fn was_written(&self, key: &K, now: Instant) -> bool {
         let mut guarded = self.lock();
-        !guarded.hears_all() || guarded.written.as_ref().is_some_and(|written| written.contains(key, now))
+        !guarded.hears_all()
+            || guarded.written.as_ref().is_some_and(|written| written.contains(key, now))
+            || guarded.unsettled.concerned(key, now)
     }
 
     /// A commit may be about to change these keys.
@@ -237,10 +238,7 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         for key in keys {
             guarded.fences.lower(key.clone());
         }
-        guarded.ended(outcome, |written, now| match self.by_rows {
-            true => written.add_all(now),
-            false => written.add(keys, now),
-        });
+        guarded.ended(outcome, Some(keys).filter(|_| !self.by_rows));
         self.move_on(&self.added);
     }
 
@@ -253,11 +251,11 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     /// That commit ended.
     pub(crate) fn added(&self, outcome: CommitOutcome) {
         let mut guarded = self.lock();
-        guarded.ended(outcome, |written, now| {
-            if self.by_rows {
-                written.add_all(now);
-            }
-        });
+        match self.by_rows {
+            true => guarded.ended(outcome, None),
+            false if outcome == CommitOutcome::Unknown => guarded.unsettled.add_absent(Instant::now()),
+            false => {}
+        }
         self.move_on(&self.added);
     }
 
@@ -272,7 +270,7 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     pub(crate) fn lower_all(&self, outcome: CommitOutcome) {
         let mut guarded = self.lock();
         guarded.fences.lower_all();
-        guarded.ended(outcome, Written::add_all);
+        guarded.ended(outcome, None);
         self.move_on(&self.any);
         self.move_on(&self.added);
     }
@@ -322,10 +320,12 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         self.by_rows
     }
 
-    /// Moves on with each commit that may have changed anything of the table, and what is forgotten otherwise; `None` as long as there may be some that this isn't told of.
+    /// Moves on with each commit that may have changed anything of the table, and what is forgotten otherwise; `None` as long as there may be some that this isn't told of, or that
+    /// come late.
     pub(crate) fn version(&self) -> Option<u64> {
         let version = || self.added.load(Ordering::Acquire) + self.forgotten.load(Ordering::Acquire);
-        self.lock().hears_all().then(version)
+        let mut guarded = self.lock();
+        (guarded.hears_all() && !guarded.unsettled.is_open(Instant::now())).then(version)
     }
 
     pub(crate) fn evictions(&self) -> u64 {
@@ -378,7 +378,7 @@ impl<K: LoaderKey, V: LoaderValue> LookingUp<'_, K, V> {
         };
         // Under the lock, so that a fence goes up either before this looks or after it has put the entry where raising finds it.
         let guarded = self.local.lock();
-        let settled = guarded.unknown_until.is_none_or(|until| until <= self.since);
+        let settled = !guarded.unsettled.concerns(key, kept.value.is_some(), self.since);
         let allowed = settled && guarded.fences.allows(key, self.began);
         if allowed {
             entries.insert(key.clone(), Arc::new(kept));

@@ -20,6 +20,7 @@ pub(crate) mod source;
 mod tier;
 pub(crate) mod tiers;
 mod under_way;
+mod unsettled;
 mod written;
 
 pub use options::Cache;

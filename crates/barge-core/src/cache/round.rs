@@ -24,7 +24,7 @@ pub(crate) struct Resolved<K, V> {
     pub(crate) answers: Vec<Result<Option<V>>>,
     /// Calls of the store.
     pub(crate) calls: u64,
-    /// Keys that the shared cache alone keeps, and that are due to be read anew.
+    /// Keys that are to be read anew in the background.
     pub(crate) due: Vec<K>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
     pub(super) aside: Vec<usize>,
     /// What lives in the shared cache of keys that are to be read anew.
     pub(super) live: HashMap<usize, Option<V>>,
-    /// Keys that were answered by an entry of the shared cache which should be read anew.
+    /// The same by their places.
     pub(super) due: Vec<usize>,
 }
 

@@ -1,5 +1,6 @@
 //! The tiers in turn: memory, the shared cache, the store.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 /// For this part of the time that a look-up may take the store is waited for, where something is kept that may be served in its place.
 const STALE_PART: u32 = 10;
 /// After it failed so, it is not asked for so long about keys of which something is kept.
-const FAILS_FOR: Duration = Duration::from_secs(1);
+const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest are answered so, too.
 const HALVES_MAX: usize = 128;
@@ -46,8 +47,8 @@ pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     told: Option<mpsc::Sender<Stale<K>>>,
     /// Where several look-ups may be under way at once, and memory keeps what they read.
     under_way: Option<UnderWay<K>>,
-    /// Until when the store is known to fail, for keys of which something is kept.
-    fails_until: Mutex<Option<Instant>>,
+    /// Until when the store is known to be away.
+    away_until: Mutex<Option<Instant>>,
     /// Held by whoever reads keys anew that the shared cache alone keeps.
     refreshing: Arc<Semaphore>,
     pub(crate) counts: Counts,
@@ -82,7 +83,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             retry,
             told,
             under_way: (in_flight > 1 && keeps).then(UnderWay::new),
-            fails_until: Mutex::new(None),
+            away_until: Mutex::new(None),
             refreshing: Arc::new(Semaphore::new(1)),
             counts: Counts::default(),
         }
@@ -186,7 +187,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         self.counts.tell(evictions, entries);
     }
 
-    /// Has keys read anew in the background that the shared cache alone keeps. What falls due meanwhile is left to whoever asks next.
+    /// Has keys read anew in the background that no later request would: those that the shared cache alone keeps, and those that a slow store was not waited for. What falls due meanwhile is left to whoever asks next.
     pub(crate) fn refresh(self: &Arc<Self>, due: Vec<K>) {
         let turn = Arc::clone(&self.refreshing).try_acquire_owned();
         let (false, Ok(turn)) = (due.is_empty(), turn) else { return };
@@ -294,6 +295,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let (found, places) = self.read_or_serve_stale(round, places, !waiting.granted.is_empty()).await;
         match found {
             Ok(found) => {
+                if !places.is_empty() && self.serves_stale() {
+                    self.set_away(None);
+                }
                 let mut fills = Fills { since, ..Fills::default() };
                 for (&place, found) in places.iter().zip(found) {
                     let answer = found.map(|found| self.take(round, place, found, waiting, &mut fills));
@@ -317,54 +321,60 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         places: &[usize],
         rows: bool,
     ) -> (Result<Vec<Result<Found<V>>>>, Vec<usize>) {
-        let keys_of =
-            |places: &[usize]| places.iter().map(|&place| round.keys[place].clone()).collect::<Vec<K>>();
+        let keys = round.keys;
+        let keys_of = |places: &[usize]| {
+            Requests::new(places.iter().map(|&place| keys[place].clone()).collect::<Vec<K>>())
+        };
         let stale = self.stale_of(round, places);
         if stale.is_empty() {
-            return (
-                self.look_up(Requests::new(keys_of(places)), rows, round.until, round.calls).await,
-                places.to_vec(),
-            );
+            return (self.look_up(keys_of(places), rows, round.until, round.calls).await, places.to_vec());
         }
-        let known_to_fail = self.fails_until().is_some_and(|until| Instant::now() < until);
+        let soon = || round.until.min(Instant::now() + self.retry.limit / STALE_PART);
+        let known_to_fail = self.is_away();
         let tried = match known_to_fail {
             true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
             false => {
-                let soon = round.until.min(Instant::now() + self.retry.limit / STALE_PART);
-                let look_up = self.look_up_once(Requests::new(keys_of(places)), rows, round.calls);
+                let look_up = self.look_up_once(keys_of(places), rows, round.calls);
                 let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
-                tokio::time::timeout_at(soon, look_up).await.unwrap_or_else(late)
+                tokio::time::timeout_at(soon(), look_up).await.unwrap_or_else(late)
             }
         };
-        match tried {
-            Err(error) if is_whole(&error) => {
-                if !known_to_fail {
-                    tracing::warn!(%error, keys = stale.len(), "the store can't be asked: what is kept of keys is served, though its time is over");
-                    self.set_fails_until(Instant::now() + FAILS_FOR);
-                }
-                count(&self.counts.stale, stale.len());
-                let mut left = places.to_vec();
-                left.retain(|place| !stale.contains_key(place));
-                stale.into_iter().for_each(|(place, value)| round.answers[place] = Some(Ok(value)));
-                match left.is_empty() {
-                    true => (Ok(Vec::new()), left),
-                    false => (
-                        self.look_up(Requests::new(keys_of(&left)), rows, round.until, round.calls).await,
-                        left,
-                    ),
-                }
-            }
-            tried => (tried, places.to_vec()),
+        let error = match tried {
+            Err(error) if is_whole(&error) => error,
+            tried => return (tried, places.to_vec()),
+        };
+        if !known_to_fail {
+            let keys = stale.len();
+            tracing::warn!(%error, keys, "the store can't be asked: what is kept of keys is served, though its time is over");
+            self.set_away(Some(Instant::now() + AWAY_FOR));
         }
+        count(&self.counts.stale, stale.len());
+        let left: Vec<usize> = places.iter().copied().filter(|place| !stale.contains_key(place)).collect();
+        // The answers of the others wait for those of which nothing is kept.
+        let found = match left.is_empty() {
+            true => Ok(Vec::new()),
+            false => self.look_up(keys_of(&left), rows, soon(), round.calls).await,
+        };
+        if error.kind() == ErrorKind::Timeout {
+            // It may be slow and not away: then the answer comes in the background.
+            round.due.extend(stale.keys());
+        }
+        stale.into_iter().for_each(|(place, value)| round.answers[place] = Some(Ok(value)));
+        (found, left)
+    }
+
+    fn serves_stale(&self) -> bool {
+        self.options.as_ref().is_some_and(|options| !options.stale.is_zero())
     }
 
     /// What is kept of keys whose time is over, and may be served while the store can't be asked.
     fn stale_of(&self, round: &Round<'_, K, V>, places: &[usize]) -> HashMap<usize, Option<V>> {
-        let may = self.options.as_ref().is_some_and(|options| !options.stale.is_zero());
-        let Some(local) = self.local.as_ref().filter(|_| may) else { return HashMap::new() };
+        let Some(local) = self.local.as_ref().filter(|_| self.serves_stale()) else { return HashMap::new() };
         let now = Instant::now();
+        // What is read anew is served meanwhile, and may take its time.
+        let waits = |place: &&usize| round.asked[**place] == Asked::Loaded;
         let kept = |&place: &usize| Some((place, local.get_stale(&round.keys[place], now)?.value.clone()));
-        places.iter().filter_map(kept).collect()
+        places.iter().filter(waits).filter_map(kept).collect()
     }
 
     /// Keeps what the store had of a key, and gives it.
@@ -413,23 +423,19 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         if keys.len() == 1 || !self.source.may_be_a_keys(&error) {
             return Err(error);
         }
-        let mut answers = Vec::with_capacity(keys.len());
-        let mut parts = Vec::from(halves(0..keys.len()));
-        let mut left = HALVES_MAX;
-        while let Some(part) = parts.pop() {
-            let found = match left {
-                0 => Err(error.clone()),
-                _ => self.ask_source(Requests::new(keys[part.clone()].to_vec()), rows, calls).await,
-            };
-            match found {
-                Ok(found) => answers.extend(found),
+        let mut answers: Vec<Option<Result<Found<V>>>> = keys.iter().map(|_| None).collect();
+        // The larger parts first: where the limit is met, most keys have their answers.
+        let mut parts = VecDeque::from(halves(0..keys.len()));
+        for _ in 0..HALVES_MAX {
+            let Some(part) = parts.pop_front() else { break };
+            match self.ask_source(Requests::new(keys[part.clone()].to_vec()), rows, calls).await {
+                Ok(found) => part.zip(found).for_each(|(place, found)| answers[place] = Some(found)),
                 Err(error) if !self.source.may_be_a_keys(&error) => return Err(error),
-                Err(_) if part.len() > 1 && left > 0 => parts.extend(halves(part)),
-                Err(error) => answers.extend(part.map(|_| Err(error.clone()))),
+                Err(_) if part.len() > 1 => parts.extend(halves(part)),
+                Err(error) => answers[part.start] = Some(Err(error)),
             }
-            left = left.saturating_sub(1);
         }
-        Ok(answers)
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(error.clone()))).collect())
     }
 
     async fn ask_source(
@@ -470,29 +476,35 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         })
     }
 
-    /// Answers keys that can't be read: with what lives of them in the shared cache, else with the error.
+    /// Answers keys that can't be read: with what lives of them, where they were only to be read anew, else with the error.
     fn answer_with(&self, round: &mut Round<'_, K, V>, places: &[usize], error: &Error) {
+        let now = Instant::now();
         for &place in places {
-            let live = round.live.remove(&place);
-            count(&self.counts.errors, usize::from(live.is_none()));
-            round.answers[place] = Some(live.ok_or_else(|| error.clone()));
+            let live = || round.live.get(&place).cloned();
+            let kept = || {
+                let local = self.local.as_ref().filter(|_| round.asked[place] == Asked::Refreshed)?;
+                Some(local.get(&round.keys[place], now)?.value.clone())
+            };
+            let value = live().or_else(kept);
+            count(&self.counts.errors, usize::from(value.is_none()));
+            round.answers[place] = Some(value.ok_or_else(|| error.clone()));
         }
     }
 
-    /// Until when the store is known to fail.
-    fn fails_until(&self) -> Option<Instant> {
-        *self.fails_until.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Whether the store is known to be away, where something else may be served meanwhile.
+    pub(crate) fn is_away(&self) -> bool {
+        let until = self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
-    fn set_fails_until(&self, until: Instant) {
-        *self.fails_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    fn set_away(&self, until: Option<Instant>) {
+        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 
-/// The second half of a part and the first, which comes off the end first.
 fn halves(part: Range<usize>) -> [Range<usize>; 2] {
     let middle = part.start + part.len() / 2;
-    [middle..part.end, part.start..middle]
+    [part.start..middle, middle..part.end]
 }
 
 impl<K: LoaderKey, V: LoaderValue> Drop for Tiers<K, V> {

@@ -32,7 +32,7 @@ use crate::{Error, ErrorKind, Result, Table};
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[must_use = "it says what to look up; `Database::get_by` does it"]
 pub struct LookUpBy {
-    columns: Vec<String>,
+    pub(super) columns: Vec<String>,
     order: Vec<OrderBy>,
     limit: Option<u32>,
 }

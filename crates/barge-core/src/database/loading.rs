@@ -112,6 +112,11 @@ where
             format!("rows are looked up by {} columns, but a key has {} values", by.width(), K::WIDTH);
         return Err(Error::new(ErrorKind::InvalidConfig, message).with_table(R::table().name().to_string()));
     }
+    let unread = by.columns.iter().find(|name| R::schema().field_with_name(name).is_err());
+    if let Some(name) = unread.filter(|_| !V::MANY && settings.cache.is_some()) {
+        let message = "a row is kept under its key, and this record's reading leaves the key out";
+        return Err(Error::new(ErrorKind::InvalidConfig, message).with_column(name));
+    }
     // Without a cache it still hears of commits: a scope remembers what it loaded.
     let nothing = || Cache::new(std::time::Duration::from_secs(1)).entries(0);
     let options = settings.cache.clone().unwrap_or_else(nothing);

@@ -73,8 +73,14 @@ struct Registry {
     last: LastCommit,
 }
 
-/// When a commit last ended that may have changed something.
-type LastCommit = Arc<Mutex<Option<Instant>>>;
+/// When a commit last ended that may have changed something, and when one of which it isn't known whether it did.
+type LastCommit = Arc<Mutex<Ends>>;
+
+#[derive(Debug, Default)]
+struct Ends {
+    changed: Option<Instant>,
+    unknown: Option<Instant>,
+}
 
 enum Observer {
     Kept(Arc<dyn CommitObserver>),
@@ -109,7 +115,12 @@ impl Earlier {
 
     /// When the last commit ended that may have changed something, those that the observer was told of among them.
     pub(crate) fn last(&self) -> Option<Instant> {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).changed
+    }
+
+    /// When a commit last ended of which it isn't known whether it changed something.
+    pub(crate) fn last_unknown(&self) -> Option<Instant> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).unknown
     }
 }
 
@@ -188,7 +199,11 @@ impl Fence {
 impl Drop for Fence {
     fn drop(&mut self) {
         if self.outcome != CommitOutcome::RolledBack {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            last.changed = Some(Instant::now());
+            if self.outcome == CommitOutcome::Unknown {
+                last.unknown = last.changed;
+            }
         }
         for observer in &self.observers {
             observer.after_commit(&self.changes, self.outcome);

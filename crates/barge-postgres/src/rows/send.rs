@@ -107,7 +107,7 @@ impl Search<'_> {
         before: &[u32],
         failing: u32,
     ) -> Result<bool> {
-        if before.is_empty() || before.len() > INSERTED_MAX {
+        if before.is_empty() || before.len() > INSERTED_MAX.min(self.chunk_max) {
             return Ok(false);
         }
         self.prepared.name(transaction.connection()).await?;
@@ -115,6 +115,8 @@ impl Search<'_> {
         if passing.wants_table() || alone.wants_table() {
             return Ok(false);
         }
+        // Its text may be another than one row's.
+        passing.prepare(transaction.connection()).await?;
         transaction.mark("barge_chunk");
         let sent = self.send_up_to(transaction, &passing, &alone).await;
         match transaction.settle("barge_chunk", sent).await {

@@ -120,3 +120,20 @@ struct Numbered {
     name: i64,
     age: i64,
 }
+
+/// Where the table has no primary key, its record's is the one that an insert names.
+#[tokio::test]
+async fn an_insert_into_a_table_without_a_primary_key_drops_its_own_keys_alone() {
+    let (here, _there, _directory) =
+        twice("CREATE TABLE users(name TEXT NOT NULL UNIQUE, age INTEGER NOT NULL)").await;
+    let user = |name: &str| User { name: name.to_owned(), age: 36 };
+    here.insert_all(&[user("Ada")]).await.unwrap();
+    let loader: Loader<String, Arc<User>> = here.loader::<User>().cache(Cache::new(TTL)).start();
+    for name in ["Bob", "Cy", "Dee"] {
+        assert!(loader.load("Ada".to_owned()).await.unwrap().is_some());
+        assert!(loader.load(name.to_owned()).await.unwrap().is_none());
+        here.insert_all(&[user(name)]).await.unwrap();
+        assert!(loader.load(name.to_owned()).await.unwrap().is_some());
+    }
+    assert_eq!(loader.statistics().store_keys, 1 + 6);
+}

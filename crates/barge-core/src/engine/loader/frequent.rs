@@ -118,16 +118,18 @@ impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
         }
     }
 
-    async fn read_frequent(&self) -> Vec<K> {
-        let Some(frequent) = &self.frequent else { return Vec::new() };
+    /// The keys of the run before. A file that isn't there has none, and neither has one of another table, of keys of other types, or cut off.
+    async fn read_frequent(&self, frequent: &Frequent<K>) -> std::io::Result<Vec<K>> {
         let file = frequent.file.clone();
-        let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || fs::read(file)).await else {
-            return Vec::new();
+        let read =
+            tokio::task::spawn_blocking(move || fs::read(file)).await.map_err(std::io::Error::other)?;
+        let bytes = match read {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            read => read?,
         };
-        // Of another table, of keys of other types, or cut off: then there is nothing to warm.
-        let Some((name, _)) = self.tiers.encode_keys(&[]) else { return Vec::new() };
+        let Some((name, _)) = self.tiers.encode_keys(&[]) else { return Ok(Vec::new()) };
         let rows = unframe(&name, &bytes).map(|framed| framed.rows).unwrap_or_default();
-        self.tiers.decode_keys(&rows)
+        Ok(self.tiers.decode_keys(&rows))
     }
 }
 
@@ -152,10 +154,15 @@ pub(super) async fn keep<K: LoaderKey, V: LoaderValue>(shared: Weak<Shared<K, V>
 }
 
 async fn warm<K: LoaderKey, V: LoaderValue>(shared: Arc<Shared<K, V>>) {
-    let keys = shared.read_frequent().await;
-    if let Some(frequent) = &shared.frequent {
-        frequent.seed(&keys);
-    }
+    let Some(frequent) = &shared.frequent else { return };
+    let keys = match shared.read_frequent(frequent).await {
+        Ok(keys) => keys,
+        Err(error) => {
+            let file = frequent.file.display();
+            return tracing::warn!(%error, %file, "the keys most asked for can't be read, and will not be written");
+        }
+    };
+    frequent.seed(&keys);
     if keys.is_empty() {
         return;
     }

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::answer::Ticket;
 use super::{Engine, Flushed, Flusher};
 use crate::cache::counts::count;
-use crate::cache::local::Kept;
+use crate::cache::local::{Kept, Local};
 use crate::cache::round::{Asked, Resolved};
 use crate::cache::tiers::Tiers;
 use crate::{Error, ErrorKind, Result};
@@ -212,12 +212,19 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     fn kept(&self, key: &K) -> Option<Arc<Kept<V>>> {
         let local = self.shared.tiers.local.as_ref()?;
         let now = Instant::now();
-        let kept = local.get(key, now)?;
+        let Some(kept) = local.get(key, now) else { return self.kept_too_long(local, key, now) };
         count(&self.shared.tiers.counts.hits, 1);
         if kept.claim_refresh(now) {
             self.refresh(key);
         }
         Some(kept)
+    }
+
+    /// What is kept of the key though its time is over, while the store is known to be away and that may be served.
+    fn kept_too_long(&self, local: &Local<K, V>, key: &K, now: Instant) -> Option<Arc<Kept<V>>> {
+        let kept = if self.shared.tiers.is_away() { local.get_stale(key, now) } else { None };
+        count(&self.shared.tiers.counts.stale, usize::from(kept.is_some()));
+        kept
     }
 
     /// Has a key read anew with the next batch, if there is room.

@@ -58,7 +58,11 @@ impl Part {
     fn gives_the_key(&self) -> bool {
         let key = &self.target.description.key;
         let place = |name: &String| self.place_of(name);
-        let places: Option<Vec<usize>> = key.iter().map(place).collect();
+        let places: Option<Vec<usize>> = match key.is_empty() {
+            // Nothing tells of a key but the record.
+            true => Some(self.target.key.clone()),
+            false => key.iter().map(place).collect(),
+        };
         places
             .filter(|places| !places.is_empty())
             .and_then(|places| self.batch.project(&places).ok())

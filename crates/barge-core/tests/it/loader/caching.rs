@@ -323,5 +323,38 @@ async fn what_is_expired_is_served_soon() {
             assert!(next.is_zero(), "{next:?}: it is known by now");
         }
         assert_eq!(loader.statistics().stale, 5);
+        // A key of which nothing is kept doesn't hold the others up for long.
+        sleep(Duration::from_secs(2)).await;
+        let started = Instant::now();
+        let answers = loader.load_each([1, 9]).await;
+        assert!(answers[0].is_ok() && answers[1].is_err());
+        assert!(started.elapsed() <= Duration::from_millis(2_100), "{:?}", started.elapsed());
     }
+}
+
+/// A store that takes longer than its answers are waited for is read all the same.
+#[tokio::test(start_paused = true)]
+async fn a_slow_store_is_read_in_the_background() {
+    let inner = filled(10).await;
+    let slow = (2..1_000).map(|nth| Fault {
+        point: Point::Read,
+        nth,
+        effect: Effect::Delay(Duration::from_secs(3)),
+    });
+    let db = Database::new(FaultStore::new(Arc::clone(inner.store()), FaultPlan::new(slow)));
+    let cache = Cache::new(TTL).stale_while_unavailable(TTL * 100);
+    let loader = loader(&db, cache);
+    loader.load(1).await.unwrap();
+    let mut now = 0;
+    for _ in 0..5 {
+        advance(TTL * 2).await;
+        now += 1;
+        write_elsewhere(&inner, task(1, &format!("{now}"))).await;
+        let started = Instant::now();
+        assert_ne!(name(loader.load(1).await.unwrap()).unwrap(), format!("{now}"), "what was kept");
+        assert!(started.elapsed() <= Duration::from_millis(1_050), "{:?}", started.elapsed());
+        sleep(Duration::from_secs(4)).await;
+        assert_eq!(name(loader.load(1).await.unwrap()).unwrap(), format!("{now}"));
+    }
+    assert_eq!(loader.statistics().errors, 0);
 }

@@ -166,8 +166,22 @@ async fn a_commit_that_comes_late_is_seen_when_it_has_come() {
         tx.upsert_all(&keys.iter().map(|&id| task(id, "late")).collect::<Vec<_>>()).await.unwrap();
         tx.commit().await.unwrap_err();
         assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("task 1"), "not yet");
+        // Who begins only now wasn't told.
+        let later = db.loader::<Task>().cache(Cache::new(Duration::from_secs(600))).start();
+        let scope = later.scope();
+        for _ in 0..2 {
+            assert_eq!(name(later.load(1).await.unwrap()).as_deref(), Some("task 1"), "not yet");
+            assert_eq!(name(scope.load(1_i64).await.unwrap()).as_deref(), Some("task 1"), "not yet");
+        }
+        // Other keys are none of its business.
+        for _ in 0..2 {
+            loader.load(0).await.unwrap();
+        }
+        assert_eq!(loader.statistics().memory_hits, 1);
         sleep(Duration::from_secs(6)).await;
         assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("late"));
+        assert_eq!(name(later.load(1).await.unwrap()).as_deref(), Some("late"));
+        assert_eq!(name(scope.load(1).await.unwrap()).as_deref(), Some("late"));
         sleep(Duration::from_secs(30)).await;
         let look_ups = async || {
             loader.load(1).await.unwrap();
