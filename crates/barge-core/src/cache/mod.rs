@@ -3,7 +3,7 @@
 //! A [`Loader`](crate::Loader) asks the tiers in turn: `local`, in this process's memory; a [`SharedTier`], if there is one; the store. What it
 //! promises, that no look-up by key which begins after a write of this process was acknowledged gives an older row, rests on three things:
 //!
-//! - `fences` tells what may be kept in memory.
+//! - `fences` tells what may be kept in memory, and `unsettled` what may not, because a commit may come late.
 //! - `written` tells which keys a shared cache may hold older rows of. Its entries say when they were read from the store, so after the time to live
 //!   there can be none.
 //! - A load joins no look-up that began before it.
