@@ -1,5 +1,6 @@
 //! Servers that are away, come back, or say nothing.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -200,36 +201,49 @@ async fn a_closed_cache_leaves_no_connection() {
     assert_eq!(get(&tier, "a").await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
-/// A look-up gives a shared cache less time than a connection may take, as to a server far away.
-#[tokio::test]
-async fn a_connection_is_made_though_each_call_gives_up_before() {
+/// A made-up server that answers each read with one `OK`, and before the first answer of each connection does `before`, which is told how many
+/// connections there were before. Gives its address, and how many connections it accepted.
+async fn server_that<F: Future<Output = ()> + Send>(
+    before: impl Fn(usize) -> F + Clone + Send + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let accepted = Arc::new(AtomicUsize::new(0));
-    tokio::spawn({
-        let accepted = Arc::clone(&accepted);
-        async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                accepted.fetch_add(1, Ordering::Relaxed);
-                // The first answer, to the log-in, takes longer than any call waits.
-                tokio::spawn(async move {
-                    let mut commands = [0; 1_024];
-                    let mut wait = Duration::from_millis(300);
-                    while stream.read(&mut commands).await.is_ok_and(|read| read > 0) {
-                        tokio::time::sleep(std::mem::take(&mut wait)).await;
-                        stream.write_all(b"+OK\r\n").await.unwrap();
+    let count = Arc::clone(&accepted);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (number, before) = (count.fetch_add(1, Ordering::Relaxed), before.clone());
+            tokio::spawn(async move {
+                let mut commands = [0; 1_024];
+                let mut is_first = true;
+                while stream.read(&mut commands).await.is_ok_and(|read| read > 0) {
+                    if std::mem::take(&mut is_first) {
+                        before(number).await;
                     }
-                });
-            }
+                    stream.write_all(b"+OK\r\n").await.unwrap();
+                }
+            });
         }
     });
-    let tier = RedisTier::open(&format!("redis://:secret@{address}")).unwrap();
-    let short = Duration::from_millis(100);
-    until_ok(async || match tokio::time::timeout(short, tier.ping()).await {
+    (address, accepted)
+}
+
+/// Pings until it succeeds, giving up each call after that time.
+async fn ping_impatiently(tier: &RedisTier, patience: Duration) {
+    until_ok(async || match tokio::time::timeout(patience, tier.ping()).await {
         Ok(answer) => answer,
         Err(_) => Err(barge_core::Error::new(ErrorKind::Timeout, "given up")),
     })
     .await;
+}
+
+/// A look-up gives a shared cache less time than a connection may take, as to a server far away.
+#[tokio::test]
+async fn a_connection_is_made_though_each_call_gives_up_before() {
+    // The first answer is to the log-in.
+    let (address, accepted) = server_that(|_| tokio::time::sleep(Duration::from_millis(300))).await;
+    let tier = RedisTier::open(&format!("redis://:secret@{address}")).unwrap();
+    ping_impatiently(&tier, Duration::from_millis(100)).await;
     assert_eq!(accepted.load(Ordering::Relaxed), 1, "all waited for one attempt");
 }
 
@@ -237,31 +251,13 @@ async fn a_connection_is_made_though_each_call_gives_up_before() {
 /// firewall, is left all the same.
 #[tokio::test]
 async fn a_connection_that_says_nothing_is_left_though_each_call_gives_up_before() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let accepted = Arc::new(AtomicUsize::new(0));
-    tokio::spawn({
-        let accepted = Arc::clone(&accepted);
-        async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let number = accepted.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(async move {
-                    let mut commands = [0; 1_024];
-                    while stream.read(&mut commands).await.is_ok_and(|read| read > 0) {
-                        if number > 0 {
-                            stream.write_all(b"+OK\r\n").await.unwrap();
-                        }
-                    }
-                });
-            }
+    let nothing_on_the_first = |number| async move {
+        if number == 0 {
+            std::future::pending().await
         }
-    });
+    };
+    let (address, accepted) = server_that(nothing_on_the_first).await;
     let tier = RedisTier::open(&format!("redis://{address}?response_timeout=500ms")).unwrap();
-    let short = Duration::from_millis(50);
-    until_ok(async || match tokio::time::timeout(short, tier.ping()).await {
-        Ok(answer) => answer,
-        Err(_) => Err(barge_core::Error::new(ErrorKind::Timeout, "given up")),
-    })
-    .await;
+    ping_impatiently(&tier, Duration::from_millis(50)).await;
     assert_eq!(accepted.load(Ordering::Relaxed), 2, "the first was given its time, and no more");
 }

@@ -137,3 +137,32 @@ async fn tls_and_none_do_not_meet() {
     let error = options.open().unwrap().ping().await.unwrap_err();
     assert_ne!(error.kind(), ErrorKind::Closed, "{error}");
 }
+
+/// Each node is asked over TLS, those that another one named among them, and each one's certificate is looked at.
+#[tokio::test]
+async fn all_nodes_of_a_cluster_are_encrypted() {
+    let (cluster, certificates) = servers::own_redis_cluster_with_tls();
+    let at_one = format!("rediss-cluster://127.0.0.1:{}", cluster.nodes()[0].port());
+    let trusting = |authority: &Path| format!("{at_one}?tls_verify=ca&tls_ca={}", authority.display());
+    let tier = RedisTier::open(&trusting(&certificates.authority)).unwrap();
+    let names: Vec<String> = (0..100).map(|number| format!("key {number}")).collect();
+    for name in &names {
+        put(&tier, name, name).await.unwrap();
+    }
+    for (name, found) in names.iter().zip(tier.read(&names).await.unwrap()) {
+        assert_eq!(found.as_deref(), Some(name.as_bytes()));
+    }
+    for node in cluster.nodes() {
+        assert!(node.command(&["DBSIZE"]).number() > 10, "each has its part");
+    }
+    // Nodes go by their addresses here, which the certificate isn't for.
+    let full = at_one.clone() + &format!("?tls_ca={}", certificates.authority.display());
+    for url in [trusting(&certificates.other_authority), full] {
+        let error = RedisTier::open(&url).unwrap().ping().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Permission, "{url}: {error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+    let plain = cluster.url() + "?connect_timeout=500ms";
+    let error = RedisTier::open(&plain).unwrap().ping().await.unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::ConnectionLost | ErrorKind::Timeout), "{error}");
+}

@@ -64,17 +64,19 @@ struct Request {
 impl Request {
     fn server(host: &str) -> Self {
         let parameters = CertificateParams::new([host.to_owned()]).expect("a host's name is a name");
-        Self { parameters }.of(host, ExtendedKeyUsagePurpose::ServerAuth)
+        // A cluster's nodes are each other's clients, too.
+        Self { parameters }
+            .of(host, &[ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth])
     }
 
     fn client(role: &str) -> Self {
-        Self { parameters: CertificateParams::default() }.of(role, ExtendedKeyUsagePurpose::ClientAuth)
+        Self { parameters: CertificateParams::default() }.of(role, &[ExtendedKeyUsagePurpose::ClientAuth])
     }
 
-    fn of(mut self, name: &str, usage: ExtendedKeyUsagePurpose) -> Self {
+    fn of(mut self, name: &str, usages: &[ExtendedKeyUsagePurpose]) -> Self {
         self.parameters.distinguished_name = named(name);
         self.parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        self.parameters.extended_key_usages = vec![usage];
+        self.parameters.extended_key_usages = usages.to_vec();
         self.parameters.use_authority_key_identifier_extension = true;
         self
     }

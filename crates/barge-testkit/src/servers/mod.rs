@@ -36,5 +36,7 @@ pub use pgbouncer::{PgBouncer, PoolMode, pgbouncer, pgbouncer_with};
 pub use postgres::{PostgresServer, TestDatabase, postgres};
 pub use proxy::{Counts, FaultPoint, Proxy, Traffic, Way};
 pub use redis::{RedisServer, redis, redis_cluster};
-pub use redis_cluster::{OwnRedisCluster, own_redis_cluster, own_redis_cluster_with_replica};
+pub use redis_cluster::{
+    OwnRedisCluster, own_redis_cluster, own_redis_cluster_with_replica, own_redis_cluster_with_tls,
+};
 pub use resp::Reply;

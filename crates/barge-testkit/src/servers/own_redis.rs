@@ -38,6 +38,12 @@ pub fn own_redis_with_password() -> OwnRedis {
 pub fn own_redis_with_tls(authenticate: &str) -> (OwnRedis, Certificates) {
     let nest = own_nest("own_redis");
     let certificates = make_certificates(&nest);
+    let settings = tls_settings(&certificates, authenticate);
+    (OwnRedis::start_in(nest, false, &settings), certificates)
+}
+
+/// What a server is told that speaks TLS with those certificates.
+fn tls_settings(certificates: &Certificates, authenticate: &str) -> Vec<String> {
     let file = |name: &str| certificates.folder.join(name).display().to_string();
     let settings = [
         ("--tls-cert-file", file("server.crt")),
@@ -45,9 +51,7 @@ pub fn own_redis_with_tls(authenticate: &str) -> (OwnRedis, Certificates) {
         ("--tls-ca-cert-file", file("ca.crt")),
         ("--tls-auth-clients", authenticate.to_owned()),
     ];
-    let settings: Vec<String> =
-        settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect();
-    (OwnRedis::start_in(nest, false, &settings), certificates)
+    settings.into_iter().flat_map(|(name, value)| [name.to_owned(), value]).collect()
 }
 
 /// A Redis server of one test: [`own_redis`]. It ends, and its directory goes, when this value is dropped.
@@ -62,6 +66,17 @@ impl OwnRedis {
     /// A node for a cluster.
     pub(super) fn node() -> Self {
         OwnRedis::start_in(own_nest("own_redis_node"), true, &[])
+    }
+
+    /// Nodes for a cluster that speak TLS alone, with their clients and with each other, and the certificates they share, which are in the first
+    /// one's directory.
+    pub(super) fn nodes_with_tls(count: usize) -> (Vec<Self>, Certificates) {
+        let nests: Vec<Nest> = (0..count).map(|_| own_nest("own_redis_node")).collect();
+        let certificates = make_certificates(&nests[0]);
+        let mut settings = tls_settings(&certificates, "no");
+        settings.extend(["--tls-cluster".into(), "yes".into()]);
+        let nodes = nests.into_iter().map(|nest| OwnRedis::start_in(nest, true, &settings)).collect();
+        (nodes, certificates)
     }
 
     fn start_in(nest: Nest, is_cluster: bool, settings: &[String]) -> Self {

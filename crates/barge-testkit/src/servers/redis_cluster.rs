@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::certificates::Certificates;
 use super::keeper::wait_for;
 use super::own_redis::OwnRedis;
 use super::redis::{NODES, command_in, port_of};
@@ -14,6 +15,14 @@ pub fn own_redis_cluster() -> OwnRedisCluster {
     let nodes: Vec<OwnRedis> = (0..NODES).map(|_| OwnRedis::node()).collect();
     form(&directories(&nodes));
     OwnRedisCluster { nodes }
+}
+
+/// A cluster of the test's own whose three masters speak TLS alone, and the certificates that go with it, as for
+/// [`own_redis_with_tls`](super::own_redis_with_tls): clients need none of their own.
+pub fn own_redis_cluster_with_tls() -> (OwnRedisCluster, Certificates) {
+    let (nodes, certificates) = OwnRedis::nodes_with_tls(NODES);
+    form(&directories(&nodes));
+    (OwnRedisCluster { nodes }, certificates)
 }
 
 /// A cluster of the test's own: three masters, and a fourth node that takes the place of the first when that is gone for some seconds.
@@ -49,7 +58,7 @@ pub struct OwnRedisCluster {
 }
 
 impl OwnRedisCluster {
-    /// Its URL, which names all nodes.
+    /// Its URL, which names all nodes, without what they ask of their clients.
     pub fn url(&self) -> String {
         let places: Vec<String> =
             self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())).collect();
