@@ -76,6 +76,8 @@ struct Guarded<K> {
     fences: Fences<K>,
     /// Which keys a shared cache may have older rows of; `None` where there is no shared cache.
     written: Option<Written>,
+    /// When a commit last ended that may have added a row under any key.
+    added_at: Option<Instant>,
     hears: Hears,
     unsettled: Unsettled<K>,
 }
@@ -98,6 +100,7 @@ impl<K: LoaderKey> Guarded<K> {
             // Nobody told which keys were written before: a shared cache may have older rows of any.
             if let (Some(written), Some(last)) = (&mut self.written, earlier.last()) {
                 written.add_all(last);
+                self.added_at = self.added_at.max(Some(last));
             }
             if let Some(unknown) = earlier.last_unknown() {
                 self.unsettled.add_all(unknown);
@@ -110,6 +113,7 @@ impl<K: LoaderKey> Guarded<K> {
     /// A commit ended that may have written these keys; `None` stands for any.
     fn ended(&mut self, outcome: CommitOutcome, keys: Option<&[K]>) {
         let now = Instant::now();
+        self.may_have_added(outcome, now);
         if let Some(written) = self.written.as_mut().filter(|_| outcome != CommitOutcome::RolledBack) {
             match keys {
                 Some(keys) => written.add(keys, now),
@@ -121,6 +125,13 @@ impl<K: LoaderKey> Guarded<K> {
                 Some(keys) => self.unsettled.add(keys, now),
                 None => self.unsettled.add_all(now),
             }
+        }
+    }
+
+    /// A key may find a row that a commit names otherwise, so that no commit tells which keys have one now.
+    fn may_have_added(&mut self, outcome: CommitOutcome, now: Instant) {
+        if outcome != CommitOutcome::RolledBack {
+            self.added_at = Some(now);
         }
     }
 }
@@ -156,10 +167,16 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         // An entry of a shared cache counts from the start of its look-up, which was before the commit if it is older.
         let written =
             options.shared.is_some().then(|| Written::new(options.time_to_live + options.clock_skew));
-        let unsettled = Unsettled::new(options.time_to_live + options.clock_skew);
+        let unsettled = Unsettled::new(options.time_to_live.max(options.absent) + options.clock_skew);
         Local {
             entries,
-            guarded: Mutex::new(Guarded { fences: Fences::new(), written, hears: Hears::Nothing, unsettled }),
+            guarded: Mutex::new(Guarded {
+                fences: Fences::new(),
+                written,
+                added_at: None,
+                hears: Hears::Nothing,
+                unsettled,
+            }),
             any: AtomicU64::new(0),
             added: AtomicU64::new(0),
             forgotten: AtomicU64::new(0),
@@ -222,6 +239,13 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
             || guarded.unsettled.concerned(key, now)
     }
 
+    /// Whether a shared cache is believed that a key has no row: not while it may say so of one to which this process has added one.
+    pub(crate) fn believes_absence(&self, now: Instant) -> bool {
+        let guarded = self.lock();
+        let time = self.options.absent + self.options.clock_skew;
+        guarded.added_at.is_none_or(|added| added + time < now) && !guarded.unsettled.concerned_any(now)
+    }
+
     /// A commit may be about to change these keys.
     pub(crate) fn raise(&self, keys: &[K]) {
         let mut guarded = self.lock();
@@ -253,8 +277,13 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         let mut guarded = self.lock();
         match self.by_rows {
             true => guarded.ended(outcome, None),
-            false if outcome == CommitOutcome::Unknown => guarded.unsettled.add_absent(Instant::now()),
-            false => {}
+            false => {
+                let now = Instant::now();
+                guarded.may_have_added(outcome, now);
+                if outcome == CommitOutcome::Unknown {
+                    guarded.unsettled.add_absent(now);
+                }
+            }
         }
         self.move_on(&self.added);
     }
@@ -356,11 +385,8 @@ impl<K: LoaderKey, V: LoaderValue> LookingUp<'_, K, V> {
     pub(crate) fn keep(&self, key: &K, read: Read<V>) -> bool {
         let options = &self.local.options;
         let Some(entries) = self.local.entries.as_ref().filter(|_| self.keeps) else { return false };
-        let time = match read.value {
-            Some(_) => options.time_to_live,
-            None => options.absent,
-        };
-        let lives = time.mul_f64(1.0 - options.jitter * rand::random::<f64>());
+        let lives =
+            options.time_of(read.value.is_some()).mul_f64(1.0 - options.jitter * rand::random::<f64>());
         let expires = read.since + lives;
         if lives.is_zero() || expires + options.stale <= self.since {
             return false;

@@ -86,7 +86,7 @@ impl Cache {
         self
     }
 
-    /// How long it is remembered that a key has no row. Zero doesn't remember it. Defaults to one second, or the time to live where that is shorter.
+    /// How long it is remembered that a key has no row, also in the shared cache. Zero doesn't remember it. Defaults to one second, or the time to live where that is shorter.
     pub fn absent(mut self, time: Duration) -> Self {
         self.absent = time;
         self
@@ -139,6 +139,11 @@ impl Cache {
     pub fn clock(mut self, clock: fn() -> i64) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// How long it is kept that a key has a row, or none.
+    pub(crate) fn time_of(&self, has_row: bool) -> Duration {
+        if has_row { self.time_to_live } else { self.absent }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {

@@ -109,12 +109,16 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let mark = entries.pop()?.unwrap_or_default();
         let (now, wall) = (Instant::now(), (options.clock)());
         let mut hits = Vec::new();
-        let (mut named, mut rows) = (Vec::new(), Vec::new());
+        let (mut named, mut rows, mut absent) = (Vec::new(), Vec::new(), Vec::new());
         for (key, entry) in keys.iter().zip(&entries) {
             let Some(framed) = entry.as_ref().and_then(|entry| unframe(&key.name, entry)) else { continue };
             if framed.mark == mark
                 && let Some(life) = Life::of(&framed, wall, options)
             {
+                if framed.rows.is_empty() {
+                    absent.push((key.place, life));
+                    continue;
+                }
                 hits.push((key.place, life));
                 named.push(&round.keys[key.place]);
                 rows.push(framed.rows);
@@ -123,6 +127,13 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         for ((place, life), found) in hits.into_iter().zip(self.source.read(&named, &rows)) {
             if let Some(found) = found {
                 self.take_shared(round, place, life, found, now);
+            }
+        }
+        if self.local.as_ref().is_some_and(|local| !absent.is_empty() && local.believes_absence(now)) {
+            for (place, life) in absent {
+                let bytes = self.source.bytes(&round.keys[place], None);
+                let nothing = Found { value: None, bytes, rows: None, is_own: true };
+                self.take_shared(round, place, life, nothing, now);
             }
         }
         Some(mark)
@@ -255,7 +266,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
                 filled[*granted] = true;
                 let name = &waiting.granted[*granted].name;
                 let value = frame(name, fills.since, &waiting.mark, rows);
-                Entry { key: name.clone(), value, time: options.time_to_live }
+                Entry { key: name.clone(), value, time: options.time_of(!rows.is_empty()) }
             })
             .collect();
         let left = waiting.granted.iter().zip(filled).filter(|(_, filled)| !filled);
@@ -290,9 +301,9 @@ impl Life {
     fn of(framed: &Framed<'_>, wall: i64, options: &Cache) -> Option<Self> {
         let age = wall.saturating_sub(framed.since);
         let skew = options.clock_skew.as_micros() as i64;
-        let time_to_live = options.time_to_live.as_micros() as f64;
-        let lives = time_to_live * (1.0 - options.jitter * framed.draw);
-        let least = time_to_live * (1.0 - options.jitter);
+        let time = options.time_of(!framed.rows.is_empty()).as_micros() as f64;
+        let lives = time * (1.0 - options.jitter * framed.draw);
+        let least = time * (1.0 - options.jitter);
         (age >= -skew && (age as f64) < lives).then(|| Life {
             age: Duration::from_micros(age.max(0) as u64),
             is_due: options.refresh < 1.0 && age as f64 >= lives * options.refresh,

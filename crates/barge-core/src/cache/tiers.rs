@@ -392,7 +392,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             return value;
         }
         round.keep(place, &value, bytes, None);
-        if let Some(rows) = rows
+        let remembers_absence = || self.options.as_ref().is_some_and(|options| !options.absent.is_zero());
+        if let Some(rows) = rows.or_else(|| (value.is_none() && remembers_absence()).then(Vec::new))
             && let Ok(granted) = waiting.granted.binary_search_by_key(&place, |key| key.place)
         {
             fills.entries.push((granted, rows));

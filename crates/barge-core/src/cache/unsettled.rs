@@ -58,8 +58,17 @@ impl<K: Hash + Eq + Clone> Unsettled<K> {
 
     /// Whether what others read of a key, and keep for as long as this remembers, may be older.
     pub(crate) fn concerned(&self, key: &K, now: Instant) -> bool {
-        let lately = |until: Option<Instant>| until.is_some_and(|until| until + self.remembered >= now);
+        let lately = |until| self.is_remembered(until, now);
         lately(self.last) && (lately(self.all) || lately(self.keys.get(key).copied()))
+    }
+
+    /// Whether what others read of any key, and keep for as long as this remembers, may be older.
+    pub(crate) fn concerned_any(&self, now: Instant) -> bool {
+        self.is_remembered(self.last, now)
+    }
+
+    fn is_remembered(&self, until: Option<Instant>, now: Instant) -> bool {
+        until.is_some_and(|until| until + self.remembered >= now)
     }
 
     /// Whether anything may still change.
@@ -86,6 +95,7 @@ mod tests {
                 && !unsettled.concerned(&1, at(91))
                 && !unsettled.concerned(&2, at(90))
         );
+        assert!(unsettled.concerned_any(at(90)) && !unsettled.concerned_any(at(91)));
         unsettled.add_absent(at(10));
         assert!(unsettled.concerns(&2, false, at(39)) && !unsettled.concerns(&2, true, at(39)));
         unsettled.add(&(0..=KEYS_MAX).collect::<Vec<_>>(), at(200));
