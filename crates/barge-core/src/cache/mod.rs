@@ -17,6 +17,7 @@ pub(crate) mod round;
 pub(crate) mod shared;
 mod sharing;
 pub(crate) mod source;
+mod stale;
 mod tier;
 pub(crate) mod tiers;
 mod under_way;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,16 +23,10 @@ use super::source::{Found, Source};
 use super::under_way::UnderWay;
 use crate::engine::Retry;
 use crate::engine::loader::{LoaderKey, LoaderValue};
-use crate::engine::writer::flush::is_whole;
 use crate::{Error, ErrorKind, Requests, Result, Sql};
 
 /// The longest that a look-up may take whatever is set: a time that the clock can tell.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// For this part of the time that a look-up may take the store is waited for, where something is kept that may be served in its place.
-const STALE_PART: u32 = 10;
-/// After it failed so, it is not asked for so long about keys of which something is kept.
-const AWAY_FOR: Duration = Duration::from_secs(1);
 
 /// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest are answered so, too.
 const HALVES_MAX: usize = 128;
@@ -43,12 +37,12 @@ pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     pub(crate) local: Option<Arc<Local<K, V>>>,
     pub(crate) shared: Option<Arc<Shared>>,
     pub(super) options: Option<Cache>,
-    retry: Retry,
+    pub(super) retry: Retry,
     told: Option<mpsc::Sender<Stale<K>>>,
     /// Where several look-ups may be under way at once, and memory keeps what they read.
     under_way: Option<UnderWay<K>>,
     /// Until when the store is known to be away.
-    away_until: Mutex<Option<Instant>>,
+    pub(super) away_until: Mutex<Option<Instant>>,
     /// Held by whoever reads keys anew that the shared cache alone keeps.
     refreshing: Arc<Semaphore>,
     pub(crate) counts: Counts,
@@ -313,70 +307,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         }
     }
 
-    /// Looks keys up; those that can't be and of which something is kept that may be served then, are answered with it and not tried again. Gives what came
-    /// of the others, and which they are.
-    async fn read_or_serve_stale(
-        &self,
-        round: &mut Round<'_, K, V>,
-        places: &[usize],
-        rows: bool,
-    ) -> (Result<Vec<Result<Found<V>>>>, Vec<usize>) {
-        let keys = round.keys;
-        let keys_of = |places: &[usize]| {
-            Requests::new(places.iter().map(|&place| keys[place].clone()).collect::<Vec<K>>())
-        };
-        let stale = self.stale_of(round, places);
-        if stale.is_empty() {
-            return (self.look_up(keys_of(places), rows, round.until, round.calls).await, places.to_vec());
-        }
-        let soon = || round.until.min(Instant::now() + self.retry.limit / STALE_PART);
-        let known_to_fail = self.is_away();
-        let tried = match known_to_fail {
-            true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
-            false => {
-                let look_up = self.look_up_once(keys_of(places), rows, round.calls);
-                let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
-                tokio::time::timeout_at(soon(), look_up).await.unwrap_or_else(late)
-            }
-        };
-        let error = match tried {
-            Err(error) if is_whole(&error) => error,
-            tried => return (tried, places.to_vec()),
-        };
-        if !known_to_fail {
-            let keys = stale.len();
-            tracing::warn!(%error, keys, "the store can't be asked: what is kept of keys is served, though its time is over");
-            self.set_away(Some(Instant::now() + AWAY_FOR));
-        }
-        count(&self.counts.stale, stale.len());
-        let left: Vec<usize> = places.iter().copied().filter(|place| !stale.contains_key(place)).collect();
-        // The answers of the others wait for those of which nothing is kept.
-        let found = match left.is_empty() {
-            true => Ok(Vec::new()),
-            false => self.look_up(keys_of(&left), rows, soon(), round.calls).await,
-        };
-        if error.kind() == ErrorKind::Timeout {
-            // It may be slow and not away: then the answer comes in the background.
-            round.due.extend(stale.keys());
-        }
-        stale.into_iter().for_each(|(place, value)| round.answers[place] = Some(Ok(value)));
-        (found, left)
-    }
-
-    fn serves_stale(&self) -> bool {
-        self.options.as_ref().is_some_and(|options| !options.stale.is_zero())
-    }
-
-    /// What is kept of keys whose time is over, and may be served while the store can't be asked.
-    fn stale_of(&self, round: &Round<'_, K, V>, places: &[usize]) -> HashMap<usize, Option<V>> {
-        let Some(local) = self.local.as_ref().filter(|_| self.serves_stale()) else { return HashMap::new() };
-        let now = Instant::now();
-        // What is read anew is served meanwhile, and may take its time.
-        let waits = |place: &&usize| round.asked[**place] == Asked::Loaded;
-        let kept = |&place: &usize| Some((place, local.get_stale(&round.keys[place], now)?.value.clone()));
-        places.iter().filter(waits).filter_map(kept).collect()
-    }
-
     /// Keeps what the store had of a key, and gives it.
     fn take(
         &self,
@@ -402,7 +332,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     }
 
     /// Looks keys up, again where that fails for a passing reason, within the time a look-up may take.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         keys: Requests<K>,
         rows: bool,
@@ -413,7 +343,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     }
 
     /// Looks keys up, and by halves where that fails over what one of them has.
-    async fn look_up_once(
+    pub(super) async fn look_up_once(
         &self,
         keys: Requests<K>,
         rows: bool,
@@ -473,7 +403,10 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         };
         let limit = self.retry.limit;
         tokio::time::timeout_at(until, tries).await.unwrap_or_else(|_| {
-            Err(Error::new(ErrorKind::Timeout, format!("the look-up took longer than {limit:?}")))
+            Err(Error::new(
+                ErrorKind::Timeout,
+                format!("the look-up was not answered in time (it may take {limit:?})"),
+            ))
         })
     }
 
@@ -490,16 +423,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             count(&self.counts.errors, usize::from(value.is_none()));
             round.answers[place] = Some(value.ok_or_else(|| error.clone()));
         }
-    }
-
-    /// Whether the store is known to be away, where something else may be served meanwhile.
-    pub(crate) fn is_away(&self) -> bool {
-        let until = self.away_until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.is_some_and(|until| Instant::now() < until)
-    }
-
-    fn set_away(&self, until: Option<Instant>) {
-        *self.away_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Keys are looked up together, and what is kept of them is never older than what was written.
 
+mod absence;
 mod caching;
 mod damaged;
 mod freshness;
