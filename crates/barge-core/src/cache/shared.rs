@@ -34,7 +34,8 @@ pub(crate) struct Shared {
     /// What the tokens of this loader's leases begin with, and how many there were.
     loader: String,
     tokens: AtomicU64,
-    breaker: Mutex<Breaker>,
+    /// One for each kind of call: a user who may read and not fill, say, is told of and costs no round trip with each look-up.
+    breakers: [Mutex<Breaker>; Kind::COUNT],
     pub(crate) errors: AtomicU64,
     /// Calls that were not made because the breaker was open.
     pub(crate) skipped: AtomicU64,
@@ -47,6 +48,47 @@ struct Breaker {
     wait: Duration,
 }
 
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker { failures: 0, open_until: None, wait: OPEN_FIRST }
+    }
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Read,
+    Lease,
+    Fill,
+    Release,
+    Invalidate,
+    Mark,
+}
+
+impl Kind {
+    const COUNT: usize = Kind::Mark as usize + 1;
+
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Read => "read",
+            Kind::Lease => "lease",
+            Kind::Fill => "fill",
+            Kind::Release => "release",
+            Kind::Invalidate => "invalidate",
+            Kind::Mark => "mark",
+        }
+    }
+
+    /// What becomes of the application while such calls fail.
+    fn meanwhile(self) -> &'static str {
+        match self {
+            Kind::Read => "reads go to the store",
+            Kind::Lease | Kind::Fill | Kind::Release => "it isn't filled",
+            Kind::Invalidate | Kind::Mark => "other processes see writes when entries expire",
+        }
+    }
+}
+
 /// What a call found the breaker to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Calling {
@@ -57,14 +99,13 @@ enum Calling {
 
 impl Shared {
     pub(crate) fn new(tier: Arc<dyn SharedTier>, timeout: Duration, lease: Duration) -> Self {
-        let breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
         Shared {
             tier,
             timeout,
             lease,
             loader: Uuid::new_v4().simple().to_string(),
             tokens: AtomicU64::new(0),
-            breaker: Mutex::new(breaker),
+            breakers: Default::default(),
             errors: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
         }
@@ -73,7 +114,7 @@ impl Shared {
     pub(crate) async fn read(&self, names: &[String]) -> Option<Vec<Option<Bytes>>> {
         let mut entries = Vec::with_capacity(names.len());
         for names in names.chunks(KEYS_MAX) {
-            let read = self.call("read", self.tier.read(names)).await?;
+            let read = self.call(Kind::Read, self.tier.read(names)).await?;
             entries.extend((read.len() == names.len()).then_some(read)?);
         }
         Some(entries)
@@ -87,7 +128,7 @@ impl Shared {
     pub(crate) async fn lease(&self, names: &[String], token: &str) -> Option<Vec<Lease>> {
         let mut leases = Vec::with_capacity(names.len());
         for part in names.chunks(KEYS_MAX) {
-            let taken = self.call("lease", self.tier.lease(part, token, self.lease)).await;
+            let taken = self.call(Kind::Lease, self.tier.lease(part, token, self.lease)).await;
             match taken.filter(|taken| taken.len() == part.len()) {
                 Some(taken) => leases.extend(taken),
                 None => {
@@ -108,39 +149,39 @@ impl Shared {
                 part += 1;
             }
             let (now, later) = rest.split_at(part);
-            self.call("fill", self.tier.fill(now, token)).await;
+            self.call(Kind::Fill, self.tier.fill(now, token)).await;
             rest = later;
         }
     }
 
     pub(crate) async fn release(&self, names: &[String], token: &str) {
         for names in names.chunks(KEYS_MAX) {
-            self.call("release", self.tier.release(names, token)).await;
+            self.call(Kind::Release, self.tier.release(names, token)).await;
         }
     }
 
     pub(crate) async fn invalidate(&self, names: &[String], bar: Duration) {
         for names in names.chunks(KEYS_MAX) {
-            self.call("invalidate", self.tier.invalidate(names, bar)).await;
+            self.call(Kind::Invalidate, self.tier.invalidate(names, bar)).await;
         }
     }
 
     /// Sets a mark to a value that it never had.
     pub(crate) async fn mark(&self, name: String, time: Duration) {
         let value = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-        self.call("mark", self.tier.mark(&[(name, value)], time)).await;
+        self.call(Kind::Mark, self.tier.mark(&[(name, value)], time)).await;
     }
 
     /// Makes a call, unless the breaker is open; `None` where it failed.
-    async fn call<T>(&self, what: &'static str, call: impl Future<Output = Result<T>>) -> Option<T> {
-        let Some(calling) = self.may_call() else {
+    async fn call<T>(&self, kind: Kind, call: impl Future<Output = Result<T>>) -> Option<T> {
+        let Some(calling) = self.may_call(kind) else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("barge.loader.shared_skipped").increment(1);
             return None;
         };
         let problem = match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(value)) => {
-                self.succeeded();
+                self.succeeded(kind);
                 return Some(value);
             }
             Ok(Err(error)) => error.to_string(),
@@ -148,13 +189,13 @@ impl Shared {
         };
         self.errors.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("barge.loader.shared_errors").increment(1);
-        self.failed(what, &problem, calling);
+        self.failed(kind, &problem, calling);
         None
     }
 
     /// `None` while the breaker is open.
-    fn may_call(&self) -> Option<Calling> {
-        let mut breaker = self.breaker();
+    fn may_call(&self, kind: Kind) -> Option<Calling> {
+        let mut breaker = self.breaker(kind);
         match breaker.open_until {
             Some(until) if Instant::now() < until => None,
             Some(_) => {
@@ -166,26 +207,27 @@ impl Shared {
         }
     }
 
-    fn succeeded(&self) {
-        let mut breaker = self.breaker();
+    fn succeeded(&self, kind: Kind) {
+        let mut breaker = self.breaker(kind);
         if breaker.open_until.is_some() {
-            tracing::info!("the shared cache answers again");
+            tracing::info!("the shared cache can {} again", kind.name());
         }
-        *breaker = Breaker { failures: 0, open_until: None, wait: OPEN_FIRST };
+        *breaker = Breaker::default();
     }
 
-    fn failed(&self, what: &str, problem: &str, calling: Calling) {
-        let mut breaker = self.breaker();
+    fn failed(&self, kind: Kind, problem: &str, calling: Calling) {
+        let mut breaker = self.breaker(kind);
+        let what = kind.name();
         breaker.failures = breaker.failures.saturating_add(1);
         if breaker.failures < FAILURES_MAX {
             tracing::debug!(problem, "the shared cache failed to {what}");
             return;
         }
         match (breaker.open_until, calling) {
-            (None, _) => tracing::warn!(
-                problem,
-                "the shared cache failed to {what}: reads go to the store until it answers again"
-            ),
+            (None, _) => {
+                let meanwhile = kind.meanwhile();
+                tracing::warn!(problem, "the shared cache failed to {what}: {meanwhile} until it can again");
+            }
             // It was under way when the breaker opened, and says nothing new.
             (Some(_), Calling::Closed) => return,
             (Some(_), Calling::Probe) => {}
@@ -194,8 +236,8 @@ impl Shared {
         breaker.wait = (breaker.wait * 2).min(OPEN_MAX);
     }
 
-    fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
+    fn breaker(&self, kind: Kind) -> MutexGuard<'_, Breaker> {
+        self.breakers[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -288,14 +330,19 @@ mod tests {
         }
     }
 
-    /// A tier that never answers.
+    /// A tier that never answers, or only what it is read.
     #[derive(Debug)]
-    struct Silent;
+    struct Silent {
+        may_be_read: bool,
+    }
 
     #[async_trait::async_trait]
     impl SharedTier for Silent {
-        async fn read(&self, _: &[String]) -> Result<Vec<Option<Bytes>>> {
-            std::future::pending().await
+        async fn read(&self, names: &[String]) -> Result<Vec<Option<Bytes>>> {
+            match self.may_be_read {
+                true => Ok(vec![None; names.len()]),
+                false => std::future::pending().await,
+            }
         }
 
         async fn lease(&self, _: &[String], _: &str, _: Duration) -> Result<Vec<Lease>> {
@@ -324,13 +371,25 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn calls_that_fail_together_open_the_breaker_once() {
         let time = Duration::from_millis(100);
-        let (shared, names) = (Shared::new(Arc::new(Silent), time, time), ["a".to_owned()]);
+        let tier = Silent { may_be_read: false };
+        let (shared, names) = (Shared::new(Arc::new(tier), time, time), ["a".to_owned()]);
         futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
-        assert_eq!(shared.breaker().wait, OPEN_FIRST * 2, "for the first time");
+        assert_eq!(shared.breaker(Kind::Read).wait, OPEN_FIRST * 2, "for the first time");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (20, 0));
         tokio::time::sleep(OPEN_FIRST).await;
         futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
-        assert_eq!(shared.breaker().wait, OPEN_FIRST * 4, "a probe failed");
+        assert_eq!(shared.breaker(Kind::Read).wait, OPEN_FIRST * 4, "a probe failed");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (21, 19));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_works_goes_on_while_other_calls_fail() {
+        let time = Duration::from_millis(10);
+        let tier = Silent { may_be_read: true };
+        let (shared, names) = (Shared::new(Arc::new(tier), time, time), ["a".to_owned()]);
+        for _ in 0..20 {
+            assert!(shared.read(&names).await.is_some() && shared.lease(&names, "token").await.is_none());
+        }
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (3, 17));
     }
 }

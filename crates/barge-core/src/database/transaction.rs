@@ -255,10 +255,16 @@ impl Tx {
     }
 
     /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): caches forget what they hold of
-    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table.
+    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table. A name with a dot stands also for
+    /// the table behind the dot in the schema before it.
     pub fn writes(&mut self, table: impl Into<TableName>) {
         self.declared = true;
-        self.changes.note(Change { table: Some(table.into()), rows: ChangedRows::Any });
+        let table = table.into();
+        if let (None, Some((schema, name))) = (table.schema(), table.name().rsplit_once('.')) {
+            let table = Some(TableName::in_schema(schema, name));
+            self.changes.note(Change { table, rows: ChangedRows::Any });
+        }
+        self.changes.note(Change { table: Some(table), rows: ChangedRows::Any });
     }
 
     /// Commits.

@@ -150,6 +150,10 @@ async fn statements_that_say_nothing_drop_everything() {
     tx.writes("tasks");
     tx.rollback().await.unwrap();
     look_ups(2, "rolled back").await;
+    let mut tx = db.begin().await.unwrap();
+    tx.writes("main.tasks");
+    tx.commit().await.unwrap();
+    look_ups(3, "with its schema, as one writes it").await;
 }
 
 /// A commit whose end nobody knows may come to be only after what it would change was read again.
