@@ -189,6 +189,12 @@ impl Error {
         self
     }
 
+    /// The same of no row in particular.
+    pub(crate) fn without_row(mut self) -> Self {
+        self.inner().row = None;
+        self
+    }
+
     /// Names the column.
     #[must_use]
     pub fn with_column(mut self, column: impl Into<String>) -> Self {

@@ -45,10 +45,20 @@ impl Reader {
         };
         let own = batch.schema();
         let columns = batch.columns().iter().zip(own.fields()).zip(self.schema.fields());
+        // A look-up's rows begin with the place of their key.
+        let is_look_up = own.fields().first().is_some_and(|field| field.name() == ORDINAL);
+        let keys = batch
+            .columns()
+            .first()
+            .filter(|_| is_look_up)
+            .and_then(|keys| cast(keys, &DataType::UInt64).ok());
         let columns = columns.map(|((array, field), wanted)| {
-            given(array, field, wanted).map_err(|error| match error.row() {
-                Some(row) => error.with_row(self.rows_before + row),
-                None => error,
+            given(array, field, wanted).map_err(|error| match (error.row(), &keys) {
+                (Some(row), Some(keys)) => {
+                    error.with_row(keys.as_primitive::<UInt64Type>().value(row as usize))
+                }
+                (Some(row), None) => error.with_row(self.rows_before + row),
+                (None, _) => error,
             })
         });
         let columns = columns.collect::<Result<_>>()?;

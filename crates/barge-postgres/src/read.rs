@@ -172,10 +172,15 @@ impl Reading {
             let Some(row) = rows.next().await else { return Ok(false) };
             let row = row.map_err(error_of)?;
             bytes += row.raw_size_bytes();
-            match decoder {
-                Some(decoder) => decoder.append(&row)?,
-                None => decoder.insert(self.decoder(row.columns())?).append(&row)?,
-            }
+            let decoder = match decoder {
+                Some(decoder) => decoder,
+                None => decoder.insert(self.decoder(row.columns())?),
+            };
+            decoder.append(&row).map_err(|error| match row.try_get::<_, i64>(0) {
+                // A look-up's rows begin with the place of their key.
+                Ok(key) if self.columns_are_wanted => error.with_row(key as u64),
+                _ => error,
+            })?;
         }
         Ok(true)
     }
@@ -241,8 +246,13 @@ impl Reading {
                     state.finish();
                     Some((Ok(part), None))
                 }
-                // Rows that nobody will read may follow.
-                Err(error) => Some((Err(error), None)),
+                Err(error) => {
+                    // Rows that nobody will read may follow: where they are few, the connection is of use after them.
+                    if error.kind() == ErrorKind::InvalidValue && state.read_on().await {
+                        state.finish();
+                    }
+                    Some((Err(error), None))
+                }
             }
         });
         RecordStream::of_parts(Box::pin(parts)).await
@@ -264,6 +274,18 @@ impl Streaming {
         let Streaming { readings, mut guard, rows, .. } = self;
         drop((rows, readings));
         guard.finish();
+    }
+
+    /// Reads on to the end of the last statement's rows, as far as a batch goes; whether it came there.
+    async fn read_on(&mut self) -> bool {
+        for _ in 0..BATCH_ROWS {
+            match self.rows.next().await {
+                Some(Ok(_)) => {}
+                Some(Err(_)) => return false,
+                None => return self.readings.len() == 1,
+            }
+        }
+        false
     }
 
     /// A batch's worth of rows, and whether there may be more.

@@ -238,7 +238,7 @@ fn reader(look_up: &LookUp, rows_max: usize) -> Result<Reader> {
     let ordinal = Arc::new(Field::new(ORDINAL, DataType::Int64, false));
     let columns = look_up.table.columns().iter();
     let fields = columns.map(|column| Arc::new((*column.field).clone().with_nullable(true)));
-    Reader::of_fields(std::iter::once(ordinal).chain(fields), look_up.keys.num_rows().min(rows_max))
+    Reader::by_key(std::iter::once(ordinal).chain(fields), look_up.keys.num_rows().min(rows_max))
 }
 
 /// Whether values of a column are decimals in the form of text.

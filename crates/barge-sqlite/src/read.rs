@@ -11,8 +11,8 @@ mod json;
 
 use std::sync::Arc;
 
-use arrow::array::{RecordBatch, RecordBatchOptions};
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchOptions};
+use arrow::datatypes::{Field, FieldRef, Int64Type, Schema, SchemaRef};
 use barge_core::store::Query;
 use barge_core::{Error, ErrorKind, Result};
 use libsqlite3_sys as ffi;
@@ -33,6 +33,8 @@ const BATCH_BYTES: usize = 4 << 20;
 pub(crate) struct Reader {
     columns: Vec<ColumnReader>,
     schema: Option<SchemaRef>,
+    /// Whether the first column says which key a row is of: then errors name the key.
+    by_key: bool,
     rows_before: u64,
     rows: usize,
     /// Bytes of text and blobs in these rows.
@@ -56,17 +58,18 @@ impl Reader {
         Ok(Reader {
             columns: columns.collect::<Result<_>>()?,
             schema: None,
+            by_key: false,
             rows_before: 0,
             rows: 0,
             bytes: 0,
         })
     }
 
-    /// A reader for columns of known types.
-    pub(crate) fn of_fields(fields: impl Iterator<Item = FieldRef>, rows: usize) -> Result<Self> {
+    /// A reader for a look-up's columns, of known types: the place of the key and what is wanted of its rows.
+    pub(crate) fn by_key(fields: impl Iterator<Item = FieldRef>, rows: usize) -> Result<Self> {
         let mut columns = fields.map(ColumnReader::new).collect::<Result<Vec<_>>>()?;
         columns.iter_mut().for_each(|column| column.reserve(rows));
-        Ok(Reader { columns, schema: None, rows_before: 0, rows: 0, bytes: 0 })
+        Ok(Reader { columns, schema: None, by_key: true, rows_before: 0, rows: 0, bytes: 0 })
     }
 
     /// Reads rows until the batch is full or the result ends; whether there may be more. Without a limit of rows there is none of bytes:
@@ -84,9 +87,12 @@ impl Reader {
                 let value = row.value(index);
                 self.bytes += value.bytes();
                 if let Err(message) = column.append(value) {
-                    return Err(Error::new(ErrorKind::InvalidValue, message)
-                        .with_column(column.name())
-                        .with_row(self.rows_before + self.rows as u64));
+                    let place = match self.by_key {
+                        true => row.integer(0) as u64,
+                        false => self.rows_before + self.rows as u64,
+                    };
+                    let error = Error::new(ErrorKind::InvalidValue, message);
+                    return Err(error.with_column(column.name()).with_row(place));
                 }
             }
             self.rows += 1;
@@ -101,11 +107,17 @@ impl Reader {
 
     /// The rows read so far as a batch.
     pub(crate) fn take(&mut self) -> Result<RecordBatch> {
-        let arrays = self.columns.iter_mut().map(ColumnReader::finish).collect::<Result<Vec<_>>>();
-        let arrays = arrays.map_err(|error| match error.row() {
-            Some(row) => error.with_row(self.rows_before + row),
-            None => error,
-        })?;
+        let mut arrays: Vec<ArrayRef> = Vec::with_capacity(self.columns.len());
+        for column in &mut self.columns {
+            let array = column.finish().map_err(|error| match (error.row(), arrays.first()) {
+                (Some(row), Some(keys)) if self.by_key => {
+                    error.with_row(keys.as_primitive::<Int64Type>().value(row as usize) as u64)
+                }
+                (Some(row), _) => error.with_row(self.rows_before + row),
+                (None, _) => error,
+            })?;
+            arrays.push(array);
+        }
         let schema = self.schema.get_or_insert_with(|| {
             Arc::new(Schema::new(self.columns.iter().map(ColumnReader::field).collect::<Vec<_>>()))
         });

@@ -13,6 +13,7 @@ mod fences;
 pub(crate) mod forget;
 pub(crate) mod local;
 mod options;
+mod parts;
 pub(crate) mod round;
 pub(crate) mod shared;
 mod sharing;

@@ -41,7 +41,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let tried = match known_to_fail {
             true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
             false => {
-                let look_up = self.look_up_once(keys_of(places), rows, round.calls);
+                let look_up = self.look_up_once(keys_of(places), rows, soon(), round.calls);
                 let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
                 tokio::time::timeout_at(soon(), look_up).await.unwrap_or_else(late)
             }

@@ -1,7 +1,5 @@
 //! The tiers in turn: memory, the shared cache, the store.
 
-use std::collections::VecDeque;
-use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -27,9 +25,6 @@ use crate::{Error, ErrorKind, Requests, Result, Sql};
 
 /// The longest that a look-up may take whatever is set: a time that the clock can tell.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
-/// The most look-ups by which keys with unreadable rows are told from others: where most are unreadable, the rest are answered so, too.
-const HALVES_MAX: usize = 128;
 
 /// The tiers of one loader.
 pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
@@ -339,37 +334,10 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         until: Instant,
         calls: &AtomicU64,
     ) -> Result<Vec<Result<Found<V>>>> {
-        self.in_time(until, || self.look_up_once(keys.clone(), rows, calls).boxed()).await
+        self.in_time(until, || self.look_up_once(keys.clone(), rows, until, calls).boxed()).await
     }
 
-    /// Looks keys up, and by halves where that fails over what one of them has.
-    pub(super) async fn look_up_once(
-        &self,
-        keys: Requests<K>,
-        rows: bool,
-        calls: &AtomicU64,
-    ) -> Result<Vec<Result<Found<V>>>> {
-        let found = self.ask_source(keys.clone(), rows, calls).await;
-        let Err(error) = found else { return found };
-        if keys.len() == 1 || !self.source.may_be_a_keys(&error) {
-            return Err(error);
-        }
-        let mut answers: Vec<Option<Result<Found<V>>>> = keys.iter().map(|_| None).collect();
-        // The larger parts first: where the limit is met, most keys have their answers.
-        let mut parts = VecDeque::from(halves(0..keys.len()));
-        for _ in 0..HALVES_MAX {
-            let Some(part) = parts.pop_front() else { break };
-            match self.ask_source(Requests::new(keys[part.clone()].to_vec()), rows, calls).await {
-                Ok(found) => part.zip(found).for_each(|(place, found)| answers[place] = Some(found)),
-                Err(error) if !self.source.may_be_a_keys(&error) => return Err(error),
-                Err(_) if part.len() > 1 => parts.extend(halves(part)),
-                Err(error) => answers[part.start] = Some(Err(error)),
-            }
-        }
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(error.clone()))).collect())
-    }
-
-    async fn ask_source(
+    pub(super) async fn ask_source(
         &self,
         keys: Requests<K>,
         rows: bool,
@@ -401,13 +369,15 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
                 }
             }
         };
+        tokio::time::timeout_at(until, tries).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    pub(super) fn late(&self) -> Error {
         let limit = self.retry.limit;
-        tokio::time::timeout_at(until, tries).await.unwrap_or_else(|_| {
-            Err(Error::new(
-                ErrorKind::Timeout,
-                format!("the look-up was not answered in time (it may take {limit:?})"),
-            ))
-        })
+        Error::new(
+            ErrorKind::Timeout,
+            format!("the look-up was not answered in time (it may take {limit:?})"),
+        )
     }
 
     /// Answers keys that can't be read: with what lives of them, where they were only to be read anew, else with the error.
@@ -424,11 +394,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             round.answers[place] = Some(value.ok_or_else(|| error.clone()));
         }
     }
-}
-
-fn halves(part: Range<usize>) -> [Range<usize>; 2] {
-    let middle = part.start + part.len() / 2;
-    [part.start..middle, middle..part.end]
 }
 
 impl<K: LoaderKey, V: LoaderValue> Drop for Tiers<K, V> {

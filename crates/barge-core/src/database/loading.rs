@@ -319,7 +319,7 @@ where
                     gathering.encoded.extend(encoded.get(row).cloned());
                 }
                 (Ok(_), Ok(_)) => {}
-                (place @ Ok(_), Err(error)) => *place = Err(error),
+                (place @ Ok(_), Err(error)) => *place = Err(error.without_row()),
                 (Err(_), _) => {}
             }
         }

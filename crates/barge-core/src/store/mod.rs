@@ -464,7 +464,8 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// types the table says. A reader that is slow holds the store back, so that few rows are in memory.
     ///
     /// # Errors
-    /// `Unsupported` where rows can't be ordered by a column as asked; then nothing was read.
+    /// `Unsupported` where rows can't be ordered by a column as asked; then nothing was read. `InvalidValue` where a row can't be read: its `row()`
+    /// is the place of the row's key, so that the others can be asked for without it.
     async fn look_up(&self, look_up: LookUp) -> Result<RecordStream>;
 
     /// Ends connections and waits until they're gone. Later calls fail with `Closed`.
