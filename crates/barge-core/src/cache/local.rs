@@ -362,7 +362,10 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     }
 
     pub(crate) fn entries(&self) -> u64 {
-        self.entries.as_ref().map_or(0, |entries| entries.entry_count())
+        let Some(entries) = &self.entries else { return 0 };
+        // Those of a moment ago are not counted before.
+        entries.run_pending_tasks();
+        entries.entry_count()
     }
 
     fn move_on(&self, generation: &AtomicU64) {

@@ -290,7 +290,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
                 let mut fills = Fills { since, ..Fills::default() };
                 for (&place, found) in places.iter().zip(found) {
                     let answer = found.map(|found| self.take(round, place, found, waiting, &mut fills));
-                    count(&self.counts.errors, usize::from(answer.is_err()));
+                    // Nobody waits for what is read anew.
+                    let fails = answer.is_err() && round.asked[place] == Asked::Loaded;
+                    count(&self.counts.errors, usize::from(fails));
                     round.answers[place] = Some(answer);
                 }
                 self.fill(fills, waiting);
@@ -390,7 +392,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
                 Some(local.get(&round.keys[place], now)?.value.clone())
             };
             let value = live().or_else(kept);
-            count(&self.counts.errors, usize::from(value.is_none()));
+            let fails = value.is_none() && round.asked[place] == Asked::Loaded;
+            count(&self.counts.errors, usize::from(fails));
             round.answers[place] = Some(value.ok_or_else(|| error.clone()));
         }
     }

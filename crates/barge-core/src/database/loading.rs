@@ -388,7 +388,11 @@ where
     }
 
     fn look_up(&self, keys: Requests<K>, rows: bool) -> BoxFuture<'_, Result<Vec<Result<Found<V>>>>> {
-        async move { self.read_store(&keys, rows).await }.boxed()
+        let named = |error: Error| match error.table() {
+            Some(_) => error,
+            None => error.with_table(self.table.name().to_string()),
+        };
+        async move { self.read_store(&keys, rows).await.map_err(named) }.boxed()
     }
 
     fn may_be_a_keys(&self, error: &Error) -> bool {

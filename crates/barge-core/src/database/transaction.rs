@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use arrow::array::RecordBatch;
+use tokio::runtime::Handle;
+use tracing::Instrument;
 
 use super::descriptions::{Asked, Descriptions};
 use super::look_up::{Place, Wanted, look_up};
@@ -267,7 +269,7 @@ impl Tx {
         self.changes.note(Change { table: Some(table), rows: ChangedRows::Any });
     }
 
-    /// Commits.
+    /// Commits. Once this is asked for it is carried out, also where the future is dropped.
     ///
     /// # Errors
     /// Where an operation failed before, or the database refuses; nothing is written then. A connection lost meanwhile leaves that
@@ -294,22 +296,36 @@ impl Tx {
         if self.wrote && !self.declared {
             self.changes.note(Change { table: None, rows: ChangedRows::Any });
         }
-        let changes = self.changes.into_told();
+        let Tx { core, transaction, changes, alters_tables, .. } = self;
+        let changes = changes.into_told();
         // One that only read is no commit that anybody has to know of.
-        let fence = (!changes.is_empty()).then(|| self.core.observers.raise(|| changes));
-        let committed = self.transaction.commit().await;
-        if self.alters_tables {
-            self.core.descriptions.forget_all();
-        }
-        let outcome = match &committed {
-            Ok(()) => CommitOutcome::Committed,
-            Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
-            Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
+        let fence = (!changes.is_empty()).then(|| core.observers.raise(|| changes));
+        let committing = async move {
+            let committed = transaction.commit().await;
+            if alters_tables {
+                core.descriptions.forget_all();
+            }
+            let outcome = match &committed {
+                Ok(()) => CommitOutcome::Committed,
+                Err(CommitError::RolledBack(_)) => CommitOutcome::RolledBack,
+                Err(CommitError::Unknown { .. }) => CommitOutcome::Unknown,
+            };
+            if let Some(fence) = fence {
+                fence.lower(outcome);
+            }
+            committed
         };
-        if let Some(fence) = fence {
-            fence.lower(outcome);
+        // In a task of its own: where nobody waits for it any more, caches are told all the same how it ended.
+        let Ok(runtime) = Handle::try_current() else { return committing.await };
+        match runtime.spawn(committing.in_current_span()).await {
+            Ok(committed) => committed,
+            Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+            Err(_) => {
+                let error =
+                    Error::new(ErrorKind::Closed, "the runtime ended while the transaction was committed");
+                Err(CommitError::Unknown { error, applied: () })
+            }
         }
-        committed
     }
 
     fn check(&self) -> Result<()> {

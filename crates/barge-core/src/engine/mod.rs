@@ -208,7 +208,7 @@ impl<B: Buffer> Engine<B> {
                 return Ok(added);
             }
             if self.limits.when_full == WhenFull::Reject {
-                let message = "the buffer is full; wait, or let the writer wait (WhenFull::Wait)";
+                let message = "the buffer is full: try again later, or have callers wait (WhenFull::Wait)";
                 return Err(Error::new(ErrorKind::BufferFull, message));
             }
             let mut room = std::pin::pin!(self.room.notified());

@@ -215,11 +215,26 @@ async fn an_unreadable_row_is_its_keys_error_alone(url: &str) {
     let read =
         |answer: &barge::Result<Option<Arc<Reading>>>| matches!(answer, Ok(Some(row)) if row.taken == taken);
     assert_eq!(answers.iter().filter(|answer| read(answer)).count(), 997);
-    let look_ups = loader.statistics().look_ups;
-    assert!(look_ups < 80, "{look_ups} look-ups");
+    // One that fails over each of them, and one without.
+    assert_eq!(loader.statistics().look_ups, 4);
+    let error = loader.load_many([400, 401, 402]).await.unwrap_err();
+    assert_eq!((error.table(), error.column(), error.row()), (Some("readings"), Some("taken"), Some(2)));
+    let error = db.get_all::<Reading, _>(&[5, 4, 17]).await.unwrap_err();
+    assert_eq!((error.kind(), error.row()), (ErrorKind::InvalidValue, Some(2)));
+    // Also where they are many.
+    db.execute(format!("UPDATE readings SET taken = '{nonsense}' WHERE id % 10 = 3")).await.unwrap();
+    let answers = loader.load_each(0..1_000).await;
+    assert_eq!(answers.iter().filter(|answer| answer.is_err()).count(), 100 + 2);
     // Where none can be read, it is not found out of each.
     db.execute(format!("UPDATE readings SET taken = '{nonsense}'")).await.unwrap();
-    assert!(loader.load_each(0..1_000).await.iter().all(|answer| answer.is_err()));
+    let answers = loader.load_each(0..1_000).await;
+    assert!(answers.iter().all(|answer| answer.is_err()));
+    assert!(
+        answers[999].as_ref().unwrap_err().to_string().contains("many of the rows"),
+        "{:?}",
+        answers[999]
+    );
+    assert!(loader.statistics().look_ups < 4 + 1 + 110 + 130, "{:?}", loader.statistics());
 }
 
 /// Readers of some keys, while one writer changes, adds and removes their rows.

@@ -71,14 +71,14 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// How many look-ups may be under way at once, each over a connection of its own. Defaults to 1.
+    /// How many look-ups may be under way at once, each over a connection of its own: at most 65,536. Defaults to 1.
     pub fn in_flight(mut self, look_ups: usize) -> Self {
         self.settings.in_flight = look_ups;
         self
     }
 
-    /// How long a look-up may take: with its retries after passing failures, and the first one with what has to be asked of the database before. Defaults
-    /// to 10 s.
+    /// How long a look-up may take: with its retries after passing failures, and the first one with what has to be asked of the database before. A key that
+    /// is asked for while a look-up is under way waits for that one before its own, so twice as long at most. Defaults to 10 s.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
@@ -215,14 +215,22 @@ pub(crate) fn started<L>(loader: Result<L>) -> L {
     }
 }
 
+/// The most look-ups under way at once: more than any pool has connections.
+const IN_FLIGHT_MAX: usize = 1 << 16;
+
 /// Starts a loader over a source.
 pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
     source: Arc<dyn Source<K, V>>,
     cached: Option<Cached<K, V>>,
     settings: Settings,
 ) -> Result<Loader<K, V>> {
-    if settings.in_flight == 0 {
-        return Err(Error::new(ErrorKind::InvalidConfig, "in_flight is 0; it must be at least 1"));
+    if !(1..=IN_FLIGHT_MAX).contains(&settings.in_flight) {
+        let message =
+            format!("in_flight is {}; it must be at least 1 and at most {IN_FLIGHT_MAX}", settings.in_flight);
+        return Err(Error::new(ErrorKind::InvalidConfig, message));
+    }
+    if settings.limits.max_rows == 0 {
+        return Err(Error::new(ErrorKind::InvalidConfig, "max_keys is 0; it must be at least 1"));
     }
     if settings.timeout.is_zero() {
         return Err(Error::new(

@@ -130,9 +130,11 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// The first key's that failed, as [`load`](Loader::load); [`load_each`](Loader::load_each) gives each key its own.
+    /// The first key's that failed, as [`load`](Loader::load), with the key's place among these as its [`row`](crate::Error::row);
+    /// [`load_each`](Loader::load_each) gives each key its own.
     pub async fn load_many(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<V>>> {
-        self.load_each(keys).await.into_iter().collect()
+        let answers = self.load_each(keys).await.into_iter().enumerate();
+        answers.map(|(place, answer)| answer.map_err(|error| error.with_row(place as u64))).collect()
     }
 
     /// What is under each key or why that can't be told, in the order of the keys.
@@ -224,6 +226,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     fn kept_too_long(&self, local: &Local<K, V>, key: &K, now: Instant) -> Option<Arc<Kept<V>>> {
         let kept = if self.shared.tiers.is_away() { local.get_stale(key, now) } else { None };
         count(&self.shared.tiers.counts.stale, usize::from(kept.is_some()));
+        count(&self.shared.tiers.counts.memory_misses, usize::from(kept.is_some()));
         kept
     }
 

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{Loader, LoaderKey, LoaderValue};
 use crate::cache::counts::count;
-use crate::{Result, Sql};
+use crate::{Error, ErrorKind, Result, Sql};
 
 /// How fast to warm, and who is told.
 pub struct WarmOptions {
@@ -69,14 +69,17 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// # Errors
     /// `Closed`.
     pub async fn warm(&self, keys: impl IntoIterator<Item = K>, mut options: WarmOptions) -> Result<Warmed> {
+        if options.per_second == Some(0) {
+            return Err(Error::new(ErrorKind::InvalidConfig, "per_second is 0: no key would ever be warmed"));
+        }
         let started = Instant::now();
         let mut warmed = Warmed::default();
         let mut keys = keys.into_iter().peekable();
-        let rate = options.per_second.map_or(usize::MAX, |rate| rate.max(1) as usize);
+        let rate = options.per_second.map_or(usize::MAX, |rate| rate as usize);
         let most = options.batch.clamp(1, rate);
         while keys.peek().is_some() {
             if let Some(rate) = options.per_second {
-                let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate.max(1)));
+                let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate));
                 tokio::time::sleep_until(started + due).await;
             }
             let batch: Vec<K> = keys.by_ref().take(most).collect();
@@ -85,7 +88,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
                 match answer {
                     Ok(Some(_)) => warmed.found += 1,
                     Ok(None) => {}
-                    Err(error) if error.kind() == crate::ErrorKind::Closed => return Err(error),
+                    Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
                     Err(_) => warmed.failed += 1,
                 }
             }

@@ -1,6 +1,7 @@
 //! After a write was acknowledged, no look-up by key that begins later gives an older row.
 
 use barge_testkit::{FaultPlan, FaultStore, History, Point};
+use futures::FutureExt;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use tokio::time::sleep;
@@ -193,4 +194,20 @@ async fn a_commit_that_comes_late_is_seen_when_it_has_come() {
         };
         assert_eq!(look_ups().await, look_ups().await, "kept again");
     }
+}
+
+/// Nobody waits for a commit that was asked for: it is carried out, and known to be.
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_nobody_waits_for_ends_as_others_do() {
+    let db = filled(3).await;
+    let loader = db.loader::<Task>().cache(Cache::new(Duration::from_secs(30))).start();
+    loader.load(2_i64).await.unwrap();
+    let mut tx = db.begin().await.unwrap();
+    tx.upsert_all(&[task(1, "written")]).await.unwrap();
+    assert!(tx.commit().now_or_never().is_none(), "and dropped");
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..2 {
+        assert_eq!(name(loader.load(1).await.unwrap()).as_deref(), Some("written"));
+    }
+    assert_eq!(loader.statistics().memory_hits, 1, "it is kept at once");
 }

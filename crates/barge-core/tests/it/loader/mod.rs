@@ -249,7 +249,8 @@ async fn warming_keeps_to_its_rate_and_tells_how_far_it_is() {
     assert_eq!(*told.lock().unwrap(), [100, 200, 300, 400, 500, 600]);
     let look_ups = loader.statistics().look_ups;
     assert_eq!(name(loader.load(17).await.unwrap()).as_deref(), Some("task 17"));
-    assert_eq!((loader.statistics().look_ups, loader.statistics().warmed), (look_ups, 600));
+    let statistics = loader.statistics();
+    assert_eq!((statistics.look_ups, statistics.warmed, statistics.entries), (look_ups, 600, 600));
 }
 
 #[tokio::test]
@@ -261,14 +262,13 @@ async fn settings_out_of_bounds_are_refused() {
         let error = db.loader::<Task>().cache(cache).try_start::<i64>().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     }
-    assert_eq!(
-        db.loader::<Task>().max_keys(0).try_start::<i64>().unwrap_err().kind(),
-        ErrorKind::InvalidConfig
-    );
-    assert_eq!(
-        db.loader::<Task>().in_flight(0).try_start::<i64>().unwrap_err().kind(),
-        ErrorKind::InvalidConfig
-    );
+    let loader = || db.loader::<Task>();
+    for builder in [loader().max_keys(0), loader().in_flight(0), loader().in_flight(usize::MAX)] {
+        assert_eq!(builder.try_start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
+    }
+    let options = WarmOptions { per_second: Some(0), ..WarmOptions::default() };
+    let refused = loader().start::<i64>().warm(0..10, options).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidConfig);
 }
 
 #[tokio::test(start_paused = true)]
