@@ -190,8 +190,21 @@ impl Error {
     }
 
     /// The same of no row in particular.
-    pub(crate) fn without_row(mut self) -> Self {
-        self.inner().row = None;
+    pub(crate) fn without_row(self) -> Self {
+        self.map_row(|_| None)
+    }
+
+    /// Whether it speaks of the connection or the database, not of rows or their table.
+    pub(crate) fn is_whole(&self) -> bool {
+        use ErrorKind::*;
+        self.is_retryable() || matches!(self.kind(), DiskFull | Io | Timeout | Closed | Poisoned | BufferFull)
+    }
+
+    /// The same of another row, where it speaks of one: of what is told for this one's place.
+    pub(crate) fn map_row(mut self, to: impl FnOnce(usize) -> Option<usize>) -> Self {
+        if let Some(row) = self.0.row {
+            self.inner().row = usize::try_from(row).ok().and_then(to).map(|row| row as u64);
+        }
         self
     }
 

@@ -84,7 +84,7 @@ impl Connection {
         let mut more = true;
         loop {
             let (prepared, lent) = first;
-            self.give(prepared, Some(lent), Some(&schema), &mut |batch| {
+            self.give_by_key(prepared, lent, &schema, &mut |batch| {
                 more = wanted(batch);
                 more
             })?;

@@ -19,6 +19,8 @@ pub(crate) struct Reader {
     rows: Rows,
     /// The columns as they're given; made when they're first asked for.
     schema: SchemaRef,
+    /// Whether the first column says which key a row is of: then errors name the key.
+    by_key: bool,
     /// The rows that were given.
     rows_before: u64,
 }
@@ -35,7 +37,7 @@ impl Reader {
             }))
         });
         let schema = Arc::new(Schema::new(fields.collect::<Result<Vec<_>>>()?));
-        Ok(Reader { rows, schema, rows_before: 0 })
+        Ok(Reader { rows, schema, by_key: false, rows_before: 0 })
     }
 
     /// The next rows; `None` at the end.
@@ -45,25 +47,24 @@ impl Reader {
         };
         let own = batch.schema();
         let columns = batch.columns().iter().zip(own.fields()).zip(self.schema.fields());
-        // A look-up's rows begin with the place of their key.
-        let is_look_up = own.fields().first().is_some_and(|field| field.name() == ORDINAL);
-        let keys = batch
-            .columns()
-            .first()
-            .filter(|_| is_look_up)
-            .and_then(|keys| cast(keys, &DataType::UInt64).ok());
         let columns = columns.map(|((array, field), wanted)| {
-            given(array, field, wanted).map_err(|error| match (error.row(), &keys) {
-                (Some(row), Some(keys)) => {
-                    error.with_row(keys.as_primitive::<UInt64Type>().value(row as usize))
-                }
-                (Some(row), None) => error.with_row(self.rows_before + row),
-                (None, _) => error,
+            given(array, field, wanted).map_err(|error| match error.row() {
+                Some(row) => self.placed(error, row, &batch),
+                None => error,
             })
         });
         let columns = columns.collect::<Result<_>>()?;
         self.rows_before += batch.num_rows() as u64;
         Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
+    }
+
+    /// An error over a row of a batch that is being given.
+    fn placed(&self, error: Error, row: u64, batch: &RecordBatch) -> Error {
+        let keys = batch.columns().first().filter(|_| self.by_key);
+        match keys.and_then(|keys| cast(keys, &DataType::UInt64).ok()) {
+            Some(keys) => error.with_row(keys.as_primitive::<UInt64Type>().value(row as usize)),
+            None => error.with_row(self.rows_before + row),
+        }
     }
 
     fn collect(mut self, connection: &Connection) -> Result<RecordBatch> {
@@ -100,19 +101,24 @@ impl Connection {
             let message = "the statement may do more than read: run it in a transaction";
             return Err(Error::new(ErrorKind::Statement, message));
         }
-        self.give(prepared, lent, query.schema.as_deref(), wanted)
+        let rows = prepared.stream(lent).map_err(|failure| self.error(failure))?;
+        self.give(Reader::new(rows, query.schema.as_deref())?, wanted)
+    }
+
+    /// Gives a look-up's rows, which begin with the place of their key, as [`each_batch`](Connection::each_batch).
+    pub(crate) fn give_by_key(
+        &mut self,
+        prepared: Prepared,
+        keys: Lent,
+        schema: &Schema,
+        wanted: &mut dyn FnMut(RecordBatch) -> bool,
+    ) -> Result<()> {
+        let rows = prepared.stream(Some(keys)).map_err(|failure| self.error(failure))?;
+        self.give(Reader { by_key: true, ..Reader::new(rows, Some(schema))? }, wanted)
     }
 
     /// Gives a statement's rows in batches, the first of which may be empty, as long as they are wanted.
-    pub(crate) fn give(
-        &mut self,
-        prepared: Prepared,
-        lent: Option<Lent>,
-        schema: Option<&Schema>,
-        wanted: &mut dyn FnMut(RecordBatch) -> bool,
-    ) -> Result<()> {
-        let rows = prepared.stream(lent).map_err(|failure| self.error(failure))?;
-        let mut reader = Reader::new(rows, schema)?;
+    fn give(&mut self, mut reader: Reader, wanted: &mut dyn FnMut(RecordBatch) -> bool) -> Result<()> {
         // What is wrong with the first rows is known before any are given.
         let first = reader.next(self)?;
         if !wanted(first.unwrap_or_else(|| RecordBatch::new_empty(Arc::clone(&reader.schema)))) {

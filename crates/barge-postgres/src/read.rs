@@ -3,12 +3,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{Field, SchemaRef};
 use barge_core::store::{ORDINAL, Query, RecordStream, Target};
 use barge_core::{Error, ErrorKind, Result};
 use futures::{StreamExt, stream};
+use tokio::time::timeout;
 use tokio_postgres::{Column, RowStream, Statement};
 
 use crate::batch::{Batch, named_relation, relation};
@@ -21,6 +23,9 @@ use crate::types::PgType;
 const BATCH_ROWS: usize = 4_096;
 /// Bytes at which a batch of a stream is full, whatever its rows: huge values must not add up.
 const BATCH_BYTES: usize = 4 << 20;
+
+/// For so long an error waits for the rows behind it.
+const READ_ON_TIME: Duration = Duration::from_millis(100);
 
 /// A statement ready to be sent.
 pub(crate) struct Reading {
@@ -248,7 +253,11 @@ impl Reading {
                 }
                 Err(error) => {
                     // Rows that nobody will read may follow: where they are few, the connection is of use after them.
-                    if error.kind() == ErrorKind::InvalidValue && state.read_on().await {
+                    let is_rows = error.kind() == ErrorKind::InvalidValue && error.code().is_none();
+                    if is_rows
+                        && state.is_look_up()
+                        && timeout(READ_ON_TIME, state.read_on()).await == Ok(true)
+                    {
                         state.finish();
                     }
                     Some((Err(error), None))
@@ -278,14 +287,19 @@ impl Streaming {
 
     /// Reads on to the end of the last statement's rows, as far as a batch goes; whether it came there.
     async fn read_on(&mut self) -> bool {
-        for _ in 0..BATCH_ROWS {
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < BATCH_ROWS && bytes < BATCH_BYTES {
             match self.rows.next().await {
-                Some(Ok(_)) => {}
+                Some(Ok(row)) => (rows, bytes) = (rows + 1, bytes + row.raw_size_bytes()),
                 Some(Err(_)) => return false,
                 None => return self.readings.len() == 1,
             }
         }
         false
+    }
+
+    fn is_look_up(&self) -> bool {
+        self.readings.front().is_some_and(|reading| reading.columns_are_wanted)
     }
 
     /// A batch's worth of rows, and whether there may be more.

@@ -43,7 +43,8 @@ pub(crate) enum Stale<K> {
 
 enum Touched<K> {
     Keys(Vec<K>),
-    /// Keys that the database drew. Others need not be told: a shared cache has nothing of them but what was removed by somebody else.
+    /// Keys that the database drew. Others need not be told: a shared cache has nothing of them but what was removed by somebody else, and for a moment
+    /// that they have no row.
     Drawn(Vec<K>),
     Added,
     All,

@@ -165,9 +165,8 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
             ),
         };
         // An entry of a shared cache counts from the start of its look-up, which was before the commit if it is older.
-        let written =
-            options.shared.is_some().then(|| Written::new(options.time_to_live + options.clock_skew));
-        let unsettled = Unsettled::new(options.time_to_live.max(options.absent) + options.clock_skew);
+        let written = options.shared.is_some().then(|| Written::new(options.longest() + options.clock_skew));
+        let unsettled = Unsettled::new(options.longest() + options.clock_skew);
         Local {
             entries,
             guarded: Mutex::new(Guarded {
@@ -357,15 +356,19 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         (guarded.hears_all() && !guarded.unsettled.is_open(Instant::now())).then(version)
     }
 
+    /// Has entries and evictions count what happened a moment ago, too.
+    pub(crate) fn settle(&self) {
+        if let Some(entries) = &self.entries {
+            entries.run_pending_tasks();
+        }
+    }
+
     pub(crate) fn evictions(&self) -> u64 {
         self.evictions.load(Ordering::Relaxed)
     }
 
     pub(crate) fn entries(&self) -> u64 {
-        let Some(entries) = &self.entries else { return 0 };
-        // Those of a moment ago are not counted before.
-        entries.run_pending_tasks();
-        entries.entry_count()
+        self.entries.as_ref().map_or(0, |entries| entries.entry_count())
     }
 
     fn move_on(&self, generation: &AtomicU64) {

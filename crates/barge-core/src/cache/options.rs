@@ -146,6 +146,11 @@ impl Cache {
         if has_row { self.time_to_live } else { self.absent }
     }
 
+    /// The longest that anything is kept.
+    pub(crate) fn longest(&self) -> Duration {
+        self.time_to_live.max(self.absent)
+    }
+
     pub(crate) fn validate(&self) -> Result<()> {
         let invalid = |message: &str| Err(Error::new(ErrorKind::InvalidConfig, message));
         let part = |part: f64| (0.0..=1.0).contains(&part);

@@ -12,32 +12,41 @@ use crate::{Error, Requests, Result};
 
 /// The most look-ups by which keys with unreadable rows are told from others.
 const PARTS_MAX: usize = 128;
+/// After so many rows of a part couldn't be read its halves are looked up by themselves: each time, all its other rows are read again.
+const NAMED_MAX: usize = 16;
 
 /// The keys of a look-up that failed over what one of them has, on their way to their answers.
 struct Parts<V> {
     answers: Vec<Option<Result<Found<V>>>>,
-    /// What is to be looked up again, by the keys' places; the larger parts first, so that where the limit is met most keys have their answers.
-    open: VecDeque<Vec<usize>>,
+    /// What is to be looked up again; the larger parts first, so that where the limit is met most keys have their answers.
+    open: VecDeque<Part>,
+}
+
+struct Part {
+    /// The keys' places.
+    places: Vec<usize>,
+    /// How many keys were taken out of it.
+    named: usize,
 }
 
 impl<V> Parts<V> {
     /// A look-up failed: without the key whose row it was, if the error says so, it may succeed; else its halves are looked up by themselves.
-    fn failed(&mut self, mut part: Vec<usize>, error: Error) {
-        if let [place] = part[..] {
+    fn failed(&mut self, Part { mut places, named }: Part, error: Error) {
+        if let [place] = places[..] {
             self.answers[place] = Some(Err(error.without_row()));
             return;
         }
-        let named = error.row().and_then(|row| usize::try_from(row).ok()).filter(|row| *row < part.len());
-        match named {
-            Some(row) => {
-                self.answers[part.remove(row)] = Some(Err(error.without_row()));
-                self.open.push_front(part);
-            }
-            None => {
-                let half = part.split_off(part.len() / 2);
-                self.open.extend([part, half]);
-            }
+        let row = error.row().and_then(|row| usize::try_from(row).ok()).filter(|row| *row < places.len());
+        if let Some(row) = row {
+            self.answers[places.remove(row)] = Some(Err(error.without_row()));
         }
+        if row.is_some() && named < NAMED_MAX {
+            self.open.push_front(Part { places, named: named + 1 });
+            return;
+        }
+        let half = places.split_off(places.len() / 2);
+        let halves = [places, half].into_iter().filter(|places| !places.is_empty());
+        self.open.extend(halves.map(|places| Part { places, named: 0 }));
     }
 }
 
@@ -52,18 +61,21 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     ) -> Result<Vec<Result<Found<V>>>> {
         let found = self.ask_source(keys.clone(), rows, calls).await;
         let Err(error) = found else { return found };
-        if keys.len() == 1 || !self.source.may_be_a_keys(&error) {
+        if !self.source.may_be_a_keys(&error) {
             return Err(error);
         }
         let mut rest = undecided(&error);
         let mut parts = Parts { answers: keys.iter().map(|_| None).collect(), open: VecDeque::new() };
-        parts.failed((0..keys.len()).collect(), error);
+        parts.failed(Part { places: (0..keys.len()).collect(), named: 0 }, error);
         for _ in 0..PARTS_MAX {
             let Some(part) = parts.open.pop_front() else { break };
-            let asked: Vec<K> = part.iter().map(|&place| keys[place].clone()).collect();
+            let asked: Vec<K> = part.places.iter().map(|&place| keys[place].clone()).collect();
             match tokio::time::timeout_at(until, self.ask_source(Requests::new(asked), rows, calls)).await {
                 Ok(Ok(found)) => {
-                    part.into_iter().zip(found).for_each(|(place, found)| parts.answers[place] = Some(found));
+                    part.places
+                        .into_iter()
+                        .zip(found)
+                        .for_each(|(place, found)| parts.answers[place] = Some(found));
                 }
                 Ok(Err(error)) if self.source.may_be_a_keys(&error) => parts.failed(part, error),
                 Ok(Err(error)) => return Err(error),
@@ -79,7 +91,6 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
 /// What is told of keys for which it wasn't found out whether their rows can be read.
 fn undecided(error: &Error) -> Error {
-    let message =
-        format!("many of the rows that were asked for together can't be read; the first of them: {error}");
-    Error::new(error.kind(), message)
+    let first = error.clone().without_row();
+    first.context("many of the rows that were asked for together can't be read, and it wasn't found out of this one; the first of them")
 }

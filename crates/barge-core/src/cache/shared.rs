@@ -34,7 +34,7 @@ pub(crate) struct Shared {
     /// What the tokens of this loader's leases begin with, and how many there were.
     loader: String,
     tokens: AtomicU64,
-    /// One for each kind of call: a user who may read and not fill, say, is told of and costs no round trip with each look-up.
+    /// One for each kind of call: where Redis may be read and not filled, say, that is told of and not tried with each look-up.
     breakers: [Mutex<Breaker>; Kind::COUNT],
     pub(crate) errors: AtomicU64,
     /// Calls that were not made because the breaker was open.
@@ -83,7 +83,8 @@ impl Kind {
     fn meanwhile(self) -> &'static str {
         match self {
             Kind::Read => "reads go to the store",
-            Kind::Lease | Kind::Fill | Kind::Release => "it isn't filled",
+            Kind::Lease | Kind::Fill => "it isn't filled",
+            Kind::Release => "others wait for keys without need",
             Kind::Invalidate | Kind::Mark => "other processes see writes when entries expire",
         }
     }
@@ -126,6 +127,10 @@ impl Shared {
     }
 
     pub(crate) async fn lease(&self, names: &[String], token: &str) -> Option<Vec<Lease>> {
+        // Nobody is to wait for what can't be filled.
+        if self.is_open(Kind::Fill) {
+            return None;
+        }
         let mut leases = Vec::with_capacity(names.len());
         for part in names.chunks(KEYS_MAX) {
             let taken = self.call(Kind::Lease, self.tier.lease(part, token, self.lease)).await;
@@ -149,7 +154,10 @@ impl Shared {
                 part += 1;
             }
             let (now, later) = rest.split_at(part);
-            self.call(Kind::Fill, self.tier.fill(now, token)).await;
+            if self.call(Kind::Fill, self.tier.fill(now, token)).await.is_none() {
+                let names: Vec<String> = now.iter().map(|entry| entry.key.clone()).collect();
+                self.release(&names, token).await;
+            }
             rest = later;
         }
     }
@@ -209,10 +217,21 @@ impl Shared {
 
     fn succeeded(&self, kind: Kind) {
         let mut breaker = self.breaker(kind);
-        if breaker.open_until.is_some() {
-            tracing::info!("the shared cache can {} again", kind.name());
-        }
+        let was_open = breaker.open_until.is_some();
         *breaker = Breaker::default();
+        drop(breaker);
+        if was_open {
+            tracing::info!("the shared cache can {} again", kind.name());
+            // What else failed may work again, too.
+            for breaker in &self.breakers {
+                let mut breaker = breaker.lock().unwrap_or_else(PoisonError::into_inner);
+                breaker.open_until = breaker.open_until.map(|_| Instant::now());
+            }
+        }
+    }
+
+    fn is_open(&self, kind: Kind) -> bool {
+        self.breaker(kind).open_until.is_some_and(|until| Instant::now() < until)
     }
 
     fn failed(&self, kind: Kind, problem: &str, calling: Calling) {

@@ -162,8 +162,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         }
     }
 
-    /// Waits until those who hold the leases have filled the entries, for as long as a lease. A lease that was given back, as of a key without
-    /// a row, or that ran out, is taken over, and what must not be filled any more is read at once: who waits, waits for a look-up and
+    /// Waits until those who hold the leases have filled the entries, for as long as a lease. A lease that was given back, as of a key whose look-up
+    /// failed, or that ran out, is taken over, and what must not be filled any more is read at once: who waits, waits for a look-up and
     /// not for the lease's time.
     pub(super) async fn wait_for_others(
         &self,

@@ -11,7 +11,6 @@ use super::round::{Asked, Round};
 use super::source::Found;
 use super::tiers::Tiers;
 use crate::engine::loader::{LoaderKey, LoaderValue};
-use crate::engine::writer::flush::is_whole;
 use crate::{Error, ErrorKind, Requests, Result};
 
 /// For this part of the time that a look-up may take the store is waited for, where something is kept that may be served in its place.
@@ -41,13 +40,13 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let tried = match known_to_fail {
             true => Err(Error::new(ErrorKind::ConnectionLost, "the store could not be asked a moment ago")),
             false => {
-                let look_up = self.look_up_once(keys_of(places), rows, soon(), round.calls);
+                let look_up = self.look_up_once(keys_of(places), rows, round.until, round.calls);
                 let late = |_| Err(Error::new(ErrorKind::Timeout, "the store didn't answer in time"));
                 tokio::time::timeout_at(soon(), look_up).await.unwrap_or_else(late)
             }
         };
         let error = match tried {
-            Err(error) if is_whole(&error) => error,
+            Err(error) if error.is_whole() => error,
             tried => return (tried, places.to_vec()),
         };
         if !known_to_fail {

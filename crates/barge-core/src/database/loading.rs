@@ -139,7 +139,7 @@ where
     let shared =
         options.shared.clone().map(|tier| Arc::new(Shared::new(tier, options.shared_timeout, options.lease)));
     if let (Some(shared), Some(stale)) = (&shared, stale) {
-        let mark_time = options.time_to_live * 2 + options.clock_skew;
+        let mark_time = options.longest() * 2 + options.clock_skew;
         let source = Arc::clone(&source) as Arc<dyn Source<K, V>>;
         let names = Arc::downgrade(&source);
         tokio::spawn(tell_shared(stale, Arc::clone(shared), names, options.lease, mark_time));
@@ -319,7 +319,9 @@ where
                     gathering.encoded.extend(encoded.get(row).cloned());
                 }
                 (Ok(_), Ok(_)) => {}
-                (place @ Ok(_), Err(error)) => *place = Err(error.without_row()),
+                (place @ Ok(_), Err(error)) => {
+                    *place = Err(error.without_row().with_table(self.table.name().to_string()));
+                }
                 (Err(_), _) => {}
             }
         }

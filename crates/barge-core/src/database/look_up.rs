@@ -57,6 +57,11 @@ impl Wanted {
         });
         Rows { repeated, found: self.places.iter().map(|_| P::default()).collect() }
     }
+
+    /// An error of the store's over a key, with the key's place among those given.
+    pub(super) fn error(&self, error: Error) -> Error {
+        error.map_row(|row| self.places.iter().position(|place| *place as usize == row))
+    }
 }
 
 /// A look-up of keys that may repeat, each of which has its own rows.
@@ -129,7 +134,8 @@ impl<P> Rows<P> {
     {
         let ordinals = ordinals(part)?;
         let Some(asked) = &self.repeated else {
-            for (row, ordinal) in R::from_batch(part)?.into_iter().zip(ordinals.values()) {
+            let of_key = |error: Error| error.map_row(|row| Some(ordinals.value(row) as usize));
+            for (row, ordinal) in R::from_batch(part).map_err(of_key)?.into_iter().zip(ordinals.values()) {
                 self.found[*ordinal as usize].put(row);
             }
             return Ok(());
@@ -139,7 +145,8 @@ impl<P> Rows<P> {
             asked[*ordinal as usize].iter().map(move |place| (row as u32, *place))
         });
         let (rows, places): (Vec<u32>, Vec<u32>) = pairs.unzip();
-        let rows = R::from_batch(&take_record_batch(part, &UInt32Array::from(rows))?)?;
+        let of_key = |error: Error| error.map_row(|row| places.get(row).map(|place| *place as usize));
+        let rows = R::from_batch(&take_record_batch(part, &UInt32Array::from(rows))?).map_err(of_key)?;
         for (row, place) in rows.into_iter().zip(places) {
             self.found[place as usize].put(row);
         }

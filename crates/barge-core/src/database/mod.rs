@@ -297,7 +297,8 @@ impl Database {
     ///
     /// # Errors
     /// `MissingColumn`, naming the table's columns, before anything is looked up; `InvalidConfig` where the keys are of another type or a
-    /// column has no order; `Unsupported` where the store can't order by it (decimals on SQLite); `MissingTable`.
+    /// column has no order; `Unsupported` where the store can't order by it (decimals on SQLite); `MissingTable`; `InvalidValue` where a row can't be
+    /// read, with its key's place among the keys as [`row`](Error::row).
     pub async fn get_by<R: Record + FromRow, K: Key>(
         &self,
         by: impl Into<LookUpBy>,
@@ -312,9 +313,10 @@ impl Database {
     }
 
     async fn find<R: FromRow, P: Place<R>>(&self, wanted: &Wanted) -> Result<Vec<P>> {
-        let mut found = self.core.store.look_up(wanted.look_up.clone()).await?;
+        let of_key = |error| wanted.error(error);
+        let mut found = self.core.store.look_up(wanted.look_up.clone()).await.map_err(of_key)?;
         let mut rows = wanted.rows::<R, P>();
-        while let Some(part) = found.next().await? {
+        while let Some(part) = found.next().await.map_err(of_key)? {
             rows.take(&part)?;
         }
         Ok(rows.found)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use tokio::runtime::Handle;
 use tracing::Instrument;
+use tracing::instrument::WithSubscriber;
 
 use super::descriptions::{Asked, Descriptions};
 use super::look_up::{Place, Wanted, look_up};
@@ -185,7 +186,7 @@ impl Tx {
     }
 
     async fn find<R: FromRow, P: Place<R>>(&mut self, wanted: &Wanted) -> Result<Vec<P>> {
-        let found = self.transaction.look_up(&wanted.look_up).await;
+        let found = self.transaction.look_up(&wanted.look_up).await.map_err(|error| wanted.error(error));
         let mut rows = wanted.rows::<R, P>();
         rows.take(&self.remember(found)?)?;
         Ok(rows.found)
@@ -257,19 +258,19 @@ impl Tx {
     }
 
     /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): caches forget what they hold of
-    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table. A name with a dot stands also for
-    /// the table behind the dot in the schema before it.
+    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table. A name with a dot, as in SQL, stands also for
+    /// the table behind its last dot, in whichever schema.
     pub fn writes(&mut self, table: impl Into<TableName>) {
         self.declared = true;
         let table = table.into();
-        if let (None, Some((schema, name))) = (table.schema(), table.name().rsplit_once('.')) {
-            let table = Some(TableName::in_schema(schema, name));
+        if let (None, Some((_, name))) = (table.schema(), table.name().rsplit_once('.')) {
+            let table = Some(TableName::new(name.trim_matches('"')));
             self.changes.note(Change { table, rows: ChangedRows::Any });
         }
         self.changes.note(Change { table: Some(table), rows: ChangedRows::Any });
     }
 
-    /// Commits. Once this is asked for it is carried out, also where the future is dropped.
+    /// Commits, in a task of its own on the present tokio runtime: once this was polled it is carried out, also where the future is dropped then.
     ///
     /// # Errors
     /// Where an operation failed before, or the database refuses; nothing is written then. A connection lost meanwhile leaves that
@@ -317,7 +318,7 @@ impl Tx {
         };
         // In a task of its own: where nobody waits for it any more, caches are told all the same how it ended.
         let Ok(runtime) = Handle::try_current() else { return committing.await };
-        match runtime.spawn(committing.in_current_span()).await {
+        match runtime.spawn(committing.in_current_span().with_current_subscriber()).await {
             Ok(committed) => committed,
             Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
             Err(_) => {

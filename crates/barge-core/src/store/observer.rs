@@ -48,7 +48,7 @@ pub enum CommitOutcome {
 /// end is known, before any receipt is answered.
 ///
 /// Calls come from many tasks at once and must not block. For each `before_commit` there is exactly one `after_commit`,
-/// also where the task that commits is dropped (then the outcome is `Unknown`). One transaction may be told of twice, each time with a part of
+/// also where whoever commits goes away on the way (then the outcome is `Unknown`, but for a [`Tx`](crate::Tx), which is committed all the same). One transaction may be told of twice, each time with a part of
 /// its changes. An observer isn't told of transactions whose COMMIT was
 /// sent before it was added.
 pub trait CommitObserver: Send + Sync + 'static {

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use arrow::array::Array;
 use arrow::datatypes::DataType;
-use barge_core::store::Store;
-use barge_core::{Database, Error, ErrorKind, FromRow, Operation, Outcome, Record};
+use barge_core::store::{Direction, Store};
+use barge_core::{Database, Error, ErrorKind, FromRow, LookUpBy, Operation, Outcome, Record};
 use barge_postgres::{PostgresOptions, PostgresStore};
 use barge_testkit::servers::{FaultPoint, Proxy, own_postgres_with_tls, postgres};
 
@@ -188,6 +188,41 @@ async fn a_refused_question_about_keys_leaves_its_connection_in_use() {
     drop(db);
     fresh.run(&format!("DROP OWNED BY {role}")).await;
     fresh.run(&format!("DROP ROLE {role}")).await;
+}
+
+#[derive(Debug, Record, FromRow)]
+#[record(table = "moments")]
+struct Moment {
+    #[record(key)]
+    id: i64,
+    at: chrono::NaiveDateTime,
+}
+
+/// A row that can't be read costs a look-up its error, and not the connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_is_of_use_after_a_row_that_cannot_be_read() {
+    let fresh = Fresh::with(&[
+        "CREATE TABLE moments(id bigint PRIMARY KEY, at timestamp)",
+        "INSERT INTO moments SELECT n, CASE n WHEN 300 THEN 'infinity'::timestamp ELSE now() END FROM generate_series(1, 1000) n",
+    ])
+    .await;
+    let options = PostgresOptions::from_url(&fresh.url()).unwrap().pool_size(1);
+    let db = Database::new(options.open().await.unwrap());
+    let process = async || {
+        let found = db.query("SELECT pg_backend_pid() AS pid").await.unwrap().into_batch().await.unwrap();
+        found.column(0).to_data()
+    };
+    let before = process().await;
+    let keys: Vec<i64> = (1..=1_000).collect();
+    for _ in 0..2 {
+        let error = db.get_all::<Moment, _>(&keys).await.unwrap_err();
+        assert_eq!((error.kind(), error.row()), (ErrorKind::InvalidValue, Some(299)));
+    }
+    let newest = LookUpBy::columns(["id"]).order_by("at", Direction::Descending).limit(1);
+    let error = db.get_by::<Moment, _>(newest, &[1_i64, 300]).await.unwrap_err();
+    assert_eq!((error.kind(), error.row()), (ErrorKind::InvalidValue, Some(1)));
+    assert_eq!(process().await, before, "another connection");
+    assert_eq!(db.get_all::<Moment, _>(&keys[..299]).await.unwrap().iter().flatten().count(), 299);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,6 +73,31 @@ async fn a_key_that_is_drawn_again_gives_the_new_row() {
     }
 }
 
+/// Another process found no row under keys that the database draws here, and said so in the cache they share.
+#[tokio::test]
+async fn a_key_that_is_drawn_has_its_row_whatever_others_say() {
+    let (there, here, _directory) =
+        twice("CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT NOT NULL)").await;
+    let tier = barge_testkit::MemoryTier::new();
+    let start = |db: &Database| {
+        let cache = Cache::new(TTL).absent(TTL).entries(0).shared(Arc::new(tier.another()));
+        db.loader::<Note>().cache(cache).start::<i64>()
+    };
+    let (own, other) = (start(&here), start(&there));
+    assert!(own.load(99).await.unwrap().is_none(), "it hears of writes from here on");
+    assert!(other.load_many(1..10).await.unwrap().iter().all(Option::is_none));
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let before = tier.snapshot();
+    assert!(own.load(1).await.unwrap().is_none() && own.statistics().shared_hits == 1);
+    for (way, key) in (1..=3).enumerate() {
+        add(&here, way, &format!("note {key}")).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tier.restore(&before);
+        assert!(own.load(key).await.unwrap().is_some(), "way {way}");
+    }
+    assert_eq!(own.statistics().shared_hits, 1);
+}
+
 #[tokio::test]
 async fn a_write_drops_every_spelling_of_a_key() {
     let (here, there, _directory) =

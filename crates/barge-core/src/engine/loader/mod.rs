@@ -130,11 +130,15 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// The first key's that failed, as [`load`](Loader::load), with the key's place among these as its [`row`](crate::Error::row);
+    /// The first key's that failed, as [`load`](Loader::load), with the key's place among these as its [`row`](Error::row) where it isn't all keys' error;
     /// [`load_each`](Loader::load_each) gives each key its own.
     pub async fn load_many(&self, keys: impl IntoIterator<Item = K>) -> Result<Vec<Option<V>>> {
         let answers = self.load_each(keys).await.into_iter().enumerate();
-        answers.map(|(place, answer)| answer.map_err(|error| error.with_row(place as u64))).collect()
+        let of_key = |place: usize, error: Error| match error.is_whole() {
+            true => error,
+            false => error.with_row(place as u64),
+        };
+        answers.map(|(place, answer)| answer.map_err(|error| of_key(place, error))).collect()
     }
 
     /// What is under each key or why that can't be told, in the order of the keys.

@@ -62,7 +62,8 @@ impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
         let mut values: Vec<Option<Option<V>>> =
             keys.iter().map(|key| self.remembered(key, version)).collect();
         let asking: Vec<usize> = (0..keys.len()).filter(|&place| values[place].is_none()).collect();
-        let loaded = self.loader.load_many(asking.iter().map(|&place| keys[place].clone())).await?;
+        let loaded = self.loader.load_many(asking.iter().map(|&place| keys[place].clone())).await;
+        let loaded = loaded.map_err(|error| error.map_row(|row| asking.get(row).copied()))?;
         let mut memory = self.lock();
         for (place, value) in asking.into_iter().zip(loaded) {
             if let Some(version) = version {

@@ -81,6 +81,11 @@ impl LoaderStatistics {
         let engine = shared.engine.statistics();
         let counts = &shared.tiers.counts;
         let (local, tier) = (shared.tiers.local.as_ref(), shared.tiers.shared.as_ref());
+        if let Some(local) = local {
+            local.settle();
+            // The facade is told the same.
+            shared.tiers.tell();
+        }
         let (requests, hits) = (get(&counts.requests), get(&counts.hits));
         LoaderStatistics {
             requests,

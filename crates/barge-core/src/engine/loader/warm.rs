@@ -23,6 +23,17 @@ pub struct WarmOptions {
 /// Is told how far warming is.
 pub type Progress = Box<dyn FnMut(&Warmed) + Send>;
 
+impl WarmOptions {
+    fn validate(&self) -> Result<()> {
+        match self.per_second {
+            Some(0) => {
+                Err(Error::new(ErrorKind::InvalidConfig, "per_second is 0: no key would ever be warmed"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Default for WarmOptions {
     fn default() -> Self {
         WarmOptions { batch: 1_000, per_second: Some(10_000), query_max_keys: 1_000_000, progress: None }
@@ -67,11 +78,9 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// `Closed`.
+    /// `Closed`; `InvalidConfig` for no keys a second.
     pub async fn warm(&self, keys: impl IntoIterator<Item = K>, mut options: WarmOptions) -> Result<Warmed> {
-        if options.per_second == Some(0) {
-            return Err(Error::new(ErrorKind::InvalidConfig, "per_second is 0: no key would ever be warmed"));
-        }
+        options.validate()?;
         let started = Instant::now();
         let mut warmed = Warmed::default();
         let mut keys = keys.into_iter().peekable();
@@ -119,8 +128,9 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// What the query reports; `MissingColumn` where it lacks a column of the key; `Unsupported` for a loader over a handler of your own; `Closed`.
+    /// What the query reports; `MissingColumn` where it lacks a column of the key; `Unsupported` for a loader over a handler of your own; `InvalidConfig` for no keys a second; `Closed`.
     pub async fn warm_query(&self, sql: impl Into<Sql>, options: WarmOptions) -> Result<Warmed> {
+        options.validate()?;
         let keys = self.shared.tiers.query_keys(sql.into(), options.query_max_keys).await?;
         self.warm(keys, options).await
     }

@@ -212,7 +212,7 @@ async fn grouped(
         }
         Err(CommitError::RolledBack(error)) => {
             fence.lower(CommitOutcome::RolledBack);
-            if is_whole(&error) { Err(error.into()) } else { Ok(Grouped::Refused(error)) }
+            if error.is_whole() { Err(error.into()) } else { Ok(Grouped::Refused(error)) }
         }
     }
 }
@@ -226,12 +226,6 @@ fn untold(step: &Step, applied: &Applied) -> Error {
         applied.affected
     );
     Error::new(ErrorKind::Unsupported, message).with_table(step.target.table().to_string())
-}
-
-/// Whether a failure speaks of the connection or the database, not of rows or their table.
-pub(crate) fn is_whole(error: &Error) -> bool {
-    use ErrorKind::*;
-    error.is_retryable() || matches!(error.kind(), DiskFull | Io | Timeout | Closed | Poisoned)
 }
 
 /// Tells the observers, if there are any.

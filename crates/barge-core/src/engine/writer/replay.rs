@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use arrow::array::{RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
 
-use super::flush::{Failed, FlushOptions, Work, is_whole, raise};
+use super::flush::{Failed, FlushOptions, Work, raise};
 use super::keys::{TableKeys, find_keys};
 use super::plan::{Part, counts_tell, runs, statement_shows};
 use crate::database::Core;
@@ -305,7 +305,7 @@ impl Replay<'_> {
 
     /// Rejects rows whose call failed as a whole; stops where the transaction is gone, or the failure is no fault of the rows.
     fn refuse(&mut self, part: usize, rows: &[u32], error: Error) -> Result<(), Stopped> {
-        if is_whole(&error) {
+        if error.is_whole() {
             return Err(error.into());
         }
         let arrivals = self.arrivals(part, rows);
