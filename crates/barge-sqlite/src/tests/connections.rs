@@ -293,7 +293,7 @@ async fn look_ups_come_in_parts() {
         };
         assert_eq!(
             (error.kind(), error.column(), error.row()),
-            (ErrorKind::InvalidValue, Some("n"), Some(666))
+            (ErrorKind::InvalidValue, Some("n"), Some(233))
         );
         assert!(found.next().await.unwrap().is_none());
         store.close().await.unwrap();
