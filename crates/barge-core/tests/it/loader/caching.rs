@@ -332,6 +332,35 @@ async fn what_is_expired_is_served_soon() {
     }
 }
 
+/// A look-up fails over one key's row, and then the store says nothing any more.
+#[tokio::test(start_paused = true)]
+async fn what_was_answered_before_the_store_fell_silent_stays_answered() {
+    let hour = Duration::from_secs(3_600);
+    let silent_from = |nth, failing| {
+        let unreadable = Effect::Fail(ErrorKind::InvalidValue);
+        let silent = (nth..1_000).map(|nth| Fault { point: Point::Read, nth, effect: Effect::Delay(hour) });
+        FaultPlan::new(silent.chain([Fault { point: Point::Read, nth: failing, effect: unreadable }]))
+    };
+    let inner = filled(10).await;
+    let db = Database::new(FaultStore::new(Arc::clone(inner.store()), silent_from(3, 1)));
+    let started = Instant::now();
+    let answers = db.loader::<Task>().start().load_each([1_i64, 2]).await;
+    assert_eq!(name(answers[0].clone().unwrap()).as_deref(), Some("task 1"));
+    assert_eq!(answers[1].as_ref().unwrap_err().kind(), ErrorKind::Timeout);
+    assert!((10.0..10.1).contains(&started.elapsed().as_secs_f64()), "{:?}", started.elapsed());
+
+    // Of which something is kept, it is served soon.
+    let inner = filled(10).await;
+    let db = Database::new(FaultStore::new(Arc::clone(inner.store()), silent_from(3, 2)));
+    let loader = loader(&db, Cache::new(TTL).refresh_after(1.0).stale_while_unavailable(TTL * 4));
+    loader.load_many([1, 2]).await.unwrap();
+    advance(TTL * 2).await;
+    let started = Instant::now();
+    assert!(loader.load_many([1, 2]).await.unwrap().iter().all(Option::is_some));
+    assert!(started.elapsed() <= Duration::from_millis(1_050), "{:?}", started.elapsed());
+    assert_eq!((loader.statistics().stale, loader.statistics().errors), (2, 0));
+}
+
 /// A store that takes longer than its answers are waited for is read all the same.
 #[tokio::test(start_paused = true)]
 async fn a_slow_store_is_read_in_the_background() {
