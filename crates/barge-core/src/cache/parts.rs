@@ -72,10 +72,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             let asked: Vec<K> = part.places.iter().map(|&place| keys[place].clone()).collect();
             match tokio::time::timeout_at(until, self.ask_source(Requests::new(asked), rows, calls)).await {
                 Ok(Ok(found)) => {
-                    part.places
-                        .into_iter()
-                        .zip(found)
-                        .for_each(|(place, found)| parts.answers[place] = Some(found));
+                    for (place, found) in part.places.into_iter().zip(found) {
+                        parts.answers[place] = Some(found);
+                    }
                 }
                 Ok(Err(error)) if self.source.may_be_a_keys(&error) => parts.failed(part, error),
                 Ok(Err(error)) => return Err(error),

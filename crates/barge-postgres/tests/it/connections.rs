@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use arrow::array::Array;
-use arrow::datatypes::DataType;
+use arrow::array::AsArray;
+use arrow::datatypes::{DataType, Int32Type};
 use barge_core::store::{Direction, Store};
 use barge_core::{Database, Error, ErrorKind, FromRow, LookUpBy, Operation, Outcome, Record};
 use barge_postgres::{PostgresOptions, PostgresStore};
@@ -178,16 +178,18 @@ async fn a_refused_question_about_keys_leaves_its_connection_in_use() {
     }
     let options = PostgresOptions::from_url(&fresh.url()).unwrap().user(&role).pool_size(1);
     let db = Database::new(options.open().await.unwrap());
-    let process = async || {
-        let found = db.query("SELECT pg_backend_pid() AS pid").await.unwrap().into_batch().await.unwrap();
-        found.column(0).to_data()
-    };
-    let before = process().await;
+    let before = process_of(&db).await;
     assert_eq!(insert_300(&db).await, (299, 150));
-    assert_eq!(process().await, before, "another connection");
+    assert_eq!(process_of(&db).await, before, "another connection");
     drop(db);
     fresh.run(&format!("DROP OWNED BY {role}")).await;
     fresh.run(&format!("DROP ROLE {role}")).await;
+}
+
+/// The server's process behind the only connection.
+async fn process_of(db: &Database) -> i32 {
+    let found = db.query("SELECT pg_backend_pid() AS pid").await.unwrap().into_batch().await.unwrap();
+    found.column(0).as_primitive::<Int32Type>().value(0)
 }
 
 #[derive(Debug, Record, FromRow)]
@@ -208,11 +210,7 @@ async fn a_connection_is_of_use_after_a_row_that_cannot_be_read() {
     .await;
     let options = PostgresOptions::from_url(&fresh.url()).unwrap().pool_size(1);
     let db = Database::new(options.open().await.unwrap());
-    let process = async || {
-        let found = db.query("SELECT pg_backend_pid() AS pid").await.unwrap().into_batch().await.unwrap();
-        found.column(0).to_data()
-    };
-    let before = process().await;
+    let before = process_of(&db).await;
     let keys: Vec<i64> = (1..=1_000).collect();
     for _ in 0..2 {
         let error = db.get_all::<Moment, _>(&keys).await.unwrap_err();
@@ -221,7 +219,7 @@ async fn a_connection_is_of_use_after_a_row_that_cannot_be_read() {
     let newest = LookUpBy::columns(["id"]).order_by("at", Direction::Descending).limit(1);
     let error = db.get_by::<Moment, _>(newest, &[1_i64, 300]).await.unwrap_err();
     assert_eq!((error.kind(), error.row()), (ErrorKind::InvalidValue, Some(1)));
-    assert_eq!(process().await, before, "another connection");
+    assert_eq!(process_of(&db).await, before, "another connection");
     assert_eq!(db.get_all::<Moment, _>(&keys[..299]).await.unwrap().iter().flatten().count(), 299);
 }
 
