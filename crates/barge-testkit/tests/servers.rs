@@ -332,9 +332,11 @@ async fn a_proxy_that_is_silent_keeps_what_comes_and_tells_nobody() {
     let (database, proxy) = proxied().await;
     let client = connect(&proxy.url()).await;
     proxy.silence();
+    assert!(!proxy.holds(), "nothing came");
     let silence = Duration::from_millis(100);
     let mut insert = std::pin::pin!(client.batch_execute("insert into t values (1)"));
     assert!(tokio::time::timeout(silence, &mut insert).await.is_err(), "nothing is answered");
+    assert!(proxy.holds());
     assert_eq!(ids(&database).await, "", "nothing arrives");
     let url = proxy.url();
     assert!(tokio::time::timeout(silence, try_connect(&url)).await.is_err(), "nobody is let in");

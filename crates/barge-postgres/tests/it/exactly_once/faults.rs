@@ -2,14 +2,14 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use barge_core::{Database, ErrorKind, Retry};
 use barge_testkit::servers::{FaultPoint, Way};
 
 use super::checks::is_in_doubt;
 use super::work::{Work, run};
-use super::{Place, Random, patient, seeds};
+use super::{Place, Random, come_to, patient, seeds};
 
 /// Loses connections, one after another, until so many are lost or the rows are written.
 async fn lose_connections(place: &Place, random: &mut Random, times: u64, written: &AtomicBool) {
@@ -38,14 +38,7 @@ async fn lose_connections(place: &Place, random: &mut Random, times: u64, writte
                 continue;
             }
         }
-        // Until it comes, however slow the machine is, or nothing is left to write.
-        let armed = Instant::now();
-        while !proxy.has_failed()
-            && !written.load(Ordering::Relaxed)
-            && armed.elapsed() < Duration::from_millis(500)
-        {
-            tokio::time::sleep(Duration::from_micros(500)).await;
-        }
+        come_to(written, || proxy.has_failed()).await;
     }
     proxy.heal();
 }

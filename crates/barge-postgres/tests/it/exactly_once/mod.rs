@@ -18,7 +18,8 @@ mod work;
 use std::ops::Range;
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use barge_core::{Record, Retry};
 use barge_postgres::{PostgresOptions, PostgresStore};
@@ -147,6 +148,14 @@ fn seeds(seeds: Range<u64>) -> impl Iterator<Item = u64> {
 /// Tries again soon, for as long as a test may take.
 fn patient() -> Retry {
     Retry { first_wait: Duration::from_millis(2), max_wait: Duration::from_millis(30), limit: PATIENCE }
+}
+
+/// Waits until something has come, or nothing is left to write; not without end, as the writer may wait to try again.
+async fn come_to(written: &AtomicBool, has_come: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !has_come() && !written.load(Ordering::Relaxed) && began.elapsed() < Duration::from_millis(500) {
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
 }
 
 async fn in_time<T>(what: &str, future: impl Future<Output = T>) -> T {

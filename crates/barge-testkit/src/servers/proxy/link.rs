@@ -61,8 +61,10 @@ pub(super) async fn serve(client: TcpStream, shared: Arc<Shared>, mut cut: watch
         )
     };
     let is_cut = tokio::select! {
-        ended = both_ways => ended.is_err(),
+        // First, so that what was held back is lost by a cut even where it might be forwarded by now.
+        biased;
         _ = cut.changed() => true,
+        ended = both_ways => ended.is_err(),
     };
     if is_cut {
         drop((from_client, to_client));
@@ -102,7 +104,7 @@ async fn forward(
             if due > Instant::now() {
                 sleep_until(due).await;
             }
-            link.shared.hears().await;
+            link.shared.hold_back().await;
             let passed = gate.pass(link, way, &chunk);
             to.write_all(&passed.bytes).await?;
             match passed.then {

@@ -5,6 +5,7 @@ mod link;
 mod message;
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc as standard_mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -52,6 +53,8 @@ struct Shared {
     cut: watch::Sender<()>,
     /// Whether nothing is forwarded.
     silent: watch::Sender<bool>,
+    /// Whether something came that was to be forwarded since it last fell silent.
+    holds: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -63,6 +66,14 @@ struct Control {
 impl Shared {
     fn control(&self) -> MutexGuard<'_, Control> {
         self.control.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until something that came may be forwarded.
+    async fn hold_back(&self) {
+        if *self.silent.borrow() {
+            self.holds.store(true, Ordering::Relaxed);
+        }
+        self.hears().await;
     }
 
     /// Waits while nothing is forwarded.
@@ -90,7 +101,8 @@ impl Proxy {
         let (url, target) = through(url, port.number());
         let (cut, _) = watch::channel(());
         let (silent, _) = watch::channel(false);
-        let shared = Arc::new(Shared { target, control: Mutex::default(), cut, silent });
+        let holds = AtomicBool::new(false);
+        let shared = Arc::new(Shared { target, control: Mutex::default(), cut, silent, holds });
         let (commands, received) = mpsc::unbounded_channel();
         let thread = thread::Builder::new().name("proxy".to_owned()).spawn({
             let (shared, port) = (Arc::clone(&shared), port.number());
@@ -129,7 +141,13 @@ impl Proxy {
     /// Forwards nothing more, either way, and tells nobody, as a network that is down: connections stay, new ones are taken and hear nothing,
     /// and neither side learns that the other closed its own. See [`Proxy::resume`].
     pub fn silence(&self) {
+        self.shared.holds.store(false, Ordering::Relaxed);
         self.shared.silent.send_replace(true);
+    }
+
+    /// Whether something came since it last fell silent, either way, that it held back.
+    pub fn holds(&self) -> bool {
+        self.shared.holds.load(Ordering::Relaxed)
     }
 
     /// Forwards again, first what came meanwhile.
