@@ -56,7 +56,7 @@ pub enum ErrorKind {
     InvalidConfig,
     /// Reading or writing a file failed.
     Io,
-    /// A [`Batcher`](crate::Batcher)'s handler failed.
+    /// A handler failed, a [`Batcher`](crate::Batcher)'s or a [`Loader`](crate::Loader)'s; or what reads the rows of a look-up panicked.
     Handler,
 }
 

@@ -50,6 +50,8 @@ pub(crate) fn get(counter: &AtomicU64) -> u64 {
 impl Counts {
     /// Tells the metrics facade what was added since it was last told: a hit costs no more than its count.
     pub(crate) fn tell(&self, evictions: u64, entries: u64) {
+        // Before the counts are read: who tells next must find no smaller ones.
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         let now: [(&'static str, Option<&'static str>, u64); TOLD] = [
             ("barge.loader.requests", None, get(&self.requests)),
             ("barge.loader.hits", Some("memory"), get(&self.hits) + get(&self.memory_hits)),
@@ -69,7 +71,6 @@ impl Counts {
             ("barge.loader.errors", None, get(&self.errors)),
             ("barge.loader.evictions", None, evictions),
         ];
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for ((name, tier, now), told) in now.into_iter().zip(told.counts.iter_mut()) {
             let added = now.saturating_sub(*told);
             *told = now;

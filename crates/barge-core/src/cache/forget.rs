@@ -1,22 +1,17 @@
 //! What a loader forgets when this process commits.
 
-use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, UInt32Array};
 use arrow::compute::take_record_batch;
-use tokio::sync::mpsc;
 
+use super::invalidations::{Invalidation, Invalidations};
 use super::local::Local;
-use super::shared::Shared;
-use super::source::Source;
 use crate::TableName;
 use crate::engine::loader::{LoaderKey, LoaderValue};
 use crate::engine::writer::plan::same_table;
 use crate::store::{Change, ChangedRows, CommitObserver, CommitOutcome};
 
-/// So many invalidations wait for the shared cache at most; others learn of those beyond when entries expire.
-const WAITING_MAX: usize = 1_024;
 /// Of a commit that names more keys than this it is taken that it may have changed any row: to drop all that is kept is quicker then.
 const KEYS_MAX: usize = 1 << 16;
 
@@ -32,13 +27,7 @@ pub(crate) struct Forget<K: LoaderKey, V: LoaderValue> {
     /// `None` where the database may take keys as equal that differ: then a commit may have changed any row.
     pub(crate) keys: Option<Keys<K>>,
     /// To the shared cache.
-    pub(crate) told: Option<mpsc::Sender<Stale<K>>>,
-}
-
-/// What others should forget.
-pub(crate) enum Stale<K> {
-    Keys(Vec<K>),
-    All,
+    pub(crate) invalidations: Option<Arc<Invalidations<K>>>,
 }
 
 enum Touched<K> {
@@ -94,17 +83,6 @@ impl<K: LoaderKey, V: LoaderValue> Forget<K, V> {
         let read = take_record_batch(&keys, &given).ok().and_then(|given| self.read(&given));
         [Some(read.map_or(Touched::All, Touched::Keys)), unknown.filter(|_| !all)]
     }
-
-    fn tell(&self, stale: Stale<K>) {
-        if let Some(told) = &self.told
-            && told.try_send(stale).is_err()
-        {
-            metrics::counter!("barge.loader.invalidations_dropped").increment(1);
-            tracing::debug!(
-                "the shared cache is too slow to be told of a commit: others see it when entries expire"
-            );
-        }
-    }
 }
 
 impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
@@ -119,12 +97,12 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
     }
 
     fn after_commit(&self, changes: &[Change], outcome: CommitOutcome) {
-        let rolled_back = outcome == CommitOutcome::RolledBack;
         for touched in self.touched(changes) {
-            let stale = match touched {
+            let invalidation = match touched {
                 Touched::Keys(keys) => {
                     self.local.lower(&keys, outcome);
-                    Some(if self.local.has_many_rows() { Stale::All } else { Stale::Keys(keys) })
+                    let has_many_rows = self.local.has_many_rows();
+                    Some(if has_many_rows { Invalidation::All } else { Invalidation::Keys(keys) })
                 }
                 Touched::Drawn(keys) => {
                     self.local.lower(&keys, outcome);
@@ -132,51 +110,18 @@ impl<K: LoaderKey, V: LoaderValue> CommitObserver for Forget<K, V> {
                 }
                 Touched::Added => {
                     self.local.added(outcome);
-                    self.local.has_many_rows().then_some(Stale::All)
+                    self.local.has_many_rows().then_some(Invalidation::All)
                 }
                 Touched::All => {
                     self.local.lower_all(outcome);
-                    Some(Stale::All)
+                    Some(Invalidation::All)
                 }
             };
-            if let Some(stale) = stale.filter(|_| !rolled_back) {
-                self.tell(stale);
+            if let (Some(invalidations), Some(invalidation)) = (&self.invalidations, invalidation)
+                && outcome != CommitOutcome::RolledBack
+            {
+                invalidations.tell(invalidation);
             }
-        }
-    }
-}
-
-/// Where commits are told to the shared cache.
-pub(crate) fn channel<K>() -> (mpsc::Sender<Stale<K>>, mpsc::Receiver<Stale<K>>) {
-    mpsc::channel(WAITING_MAX)
-}
-
-/// Tells the shared cache of commits, until the loader is gone.
-pub(crate) async fn tell_shared<K: LoaderKey, V: LoaderValue>(
-    mut stale: mpsc::Receiver<Stale<K>>,
-    shared: Arc<Shared>,
-    source: Weak<dyn Source<K, V>>,
-    bar: Duration,
-    mark_time: Duration,
-) {
-    let mut waiting = Vec::new();
-    while stale.recv_many(&mut waiting, WAITING_MAX).await > 0 {
-        let mut keys = Vec::new();
-        let mut all = false;
-        for stale in waiting.drain(..) {
-            match stale {
-                Stale::Keys(own) => keys.extend(own),
-                Stale::All => all = true,
-            }
-        }
-        let Some(source) = source.upgrade() else { return };
-        if all {
-            shared.mark(source.mark(), mark_time).await;
-        }
-        if let Ok(names) = source.names(&keys)
-            && !names.is_empty()
-        {
-            shared.invalidate(&names, bar).await;
         }
     }
 }

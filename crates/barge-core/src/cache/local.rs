@@ -63,7 +63,7 @@ pub(crate) struct Local<K: LoaderKey, V: LoaderValue> {
     /// Moves on with each commit that may have changed rows under any key, and with each that may have added some.
     any: AtomicU64,
     added: AtomicU64,
-    /// Moves on with each key that is forgotten by itself.
+    /// Moves on with each key that is forgotten or primed by itself.
     forgotten: AtomicU64,
     /// Whether one key may have several rows, so that any commit may change what it has.
     by_rows: bool,
@@ -151,8 +151,10 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     pub(crate) fn new(options: Cache, by_rows: bool) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&evictions);
-        let builder =
-            moka::sync::Cache::<K, Arc<Kept<V>>>::builder().eviction_listener(move |_, _, cause| {
+        // An entry says itself when its time is over; by this one it also leaves memory, whoever asks for it.
+        let builder = moka::sync::Cache::<K, Arc<Kept<V>>>::builder()
+            .time_to_live(options.longest() + options.stale)
+            .eviction_listener(move |_, _, cause| {
                 if cause == moka::notification::RemovalCause::Size {
                     counted.fetch_add(1, Ordering::Relaxed);
                 }
@@ -234,7 +236,7 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     pub(crate) fn was_written(&self, key: &K, now: Instant) -> bool {
         let mut guarded = self.lock();
         !guarded.hears_all()
-            || guarded.written.as_ref().is_some_and(|written| written.contains(key, now))
+            || guarded.written.as_mut().is_some_and(|written| written.contains(key, now))
             || guarded.unsettled.concerned(key, now)
     }
 
@@ -292,6 +294,10 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         self.lock().fences.raise_all();
         self.move_on(&self.any);
         self.move_on(&self.added);
+        if let Some(entries) = &self.entries {
+            // They are dead already; this frees them.
+            entries.invalidate_all();
+        }
     }
 
     /// The commit ended.
@@ -322,6 +328,7 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     /// Keeps a value that the application gives, whatever look-ups under way read.
     pub(crate) fn prime(&self, key: K, value: Option<V>, bytes: usize) {
         self.fence_off(&mut self.lock(), &key);
+        self.move_on(&self.forgotten);
         let looking_up = self.look_up();
         looking_up.keep(&key, Read { value, bytes, since: looking_up.since });
     }
@@ -348,8 +355,8 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         self.by_rows
     }
 
-    /// Moves on with each commit that may have changed anything of the table, and what is forgotten otherwise; `None` as long as there may be some that this isn't told of, or that
-    /// come late.
+    /// Changes with each commit that may have changed anything of the table, and with each key that is forgotten or primed; `None` while there may be
+    /// commits that this isn't told of, or that come late.
     pub(crate) fn version(&self) -> Option<u64> {
         let version = || self.added.load(Ordering::Acquire) + self.forgotten.load(Ordering::Acquire);
         let mut guarded = self.lock();

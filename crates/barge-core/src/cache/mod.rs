@@ -11,6 +11,7 @@
 pub(crate) mod counts;
 mod fences;
 pub(crate) mod forget;
+pub(crate) mod invalidations;
 pub(crate) mod local;
 mod options;
 mod parts;

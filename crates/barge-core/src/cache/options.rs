@@ -8,7 +8,7 @@ use super::shared::wall_clock;
 use crate::{Error, ErrorKind, Result};
 
 /// The longest of all times: a sum of several still is a moment that the clock can tell.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+pub(super) const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// What a [`Loader`](crate::Loader) keeps of what it read, and how long.
 ///
@@ -48,7 +48,7 @@ pub(crate) enum Capacity {
 }
 
 impl Cache {
-    /// Keeps entries for so long, at most 100,000 of them. No time of a cache may be longer than ten years.
+    /// Keeps entries for so long, at most 100,000 of them, whatever they take: [`bytes`](Cache::bytes) bounds what large rows take. No time of a cache may be longer than ten years.
     pub fn new(time_to_live: Duration) -> Self {
         Cache {
             time_to_live,
@@ -79,8 +79,8 @@ impl Cache {
         self
     }
 
-    /// By which part of the time to live entries may end sooner, drawn for each, so that what was read together is not read again
-    /// together. Between 0 and 1; defaults to 0.1.
+    /// Entries expire early by a random part of their time to live, up to this one, so that what was read together is not read again
+    /// together. At least 0 and below 1; defaults to 0.1.
     pub fn jitter(mut self, part: f64) -> Self {
         self.jitter = part;
         self

@@ -34,7 +34,7 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
     pub(super) asked: &'a [Asked],
     pub(super) answers: Vec<Option<Result<Option<V>>>>,
     pub(super) looking_up: Option<LookingUp<'a, K, V>>,
-    /// Until when the store may be asked.
+    /// Until when the look-up may take.
     pub(super) until: Instant,
     /// Calls of the store so far.
     pub(super) calls: &'a AtomicU64,
@@ -42,7 +42,7 @@ pub(super) struct Round<'a, K: LoaderKey, V: LoaderValue> {
     pub(super) aside: Vec<usize>,
     /// What lives in the shared cache of keys that are to be read anew.
     pub(super) live: HashMap<usize, Option<V>>,
-    /// The same by their places.
+    /// The places of keys to read anew in the background.
     pub(super) due: Vec<usize>,
 }
 
@@ -53,6 +53,12 @@ impl<K: LoaderKey, V: LoaderValue> Round<'_, K, V> {
             let since = since.unwrap_or(looking_up.since);
             looking_up.keep(&self.keys[place], Read { value: value.clone(), bytes, since });
         }
+    }
+
+    /// Until when others may be asked or waited for, so that the store is left the rest of the time.
+    pub(super) fn half_of_the_time(&self) -> Instant {
+        let now = Instant::now();
+        now + self.until.saturating_duration_since(now) / 2
     }
 
     /// The keys that are unanswered, and not left to another look-up.

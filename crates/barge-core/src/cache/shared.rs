@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use tokio::sync::watch;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::options::LONGEST;
 use super::{Entry, Lease, SharedTier};
 use crate::Result;
 
@@ -29,6 +31,8 @@ const HEADER: usize = 1 + 4 + 8 + 1;
 #[derive(Debug)]
 pub(crate) struct Shared {
     tier: Arc<dyn SharedTier>,
+    /// Whose it is, for the log.
+    table: String,
     timeout: Duration,
     lease: Duration,
     /// What the tokens of this loader's leases begin with, and how many there were.
@@ -39,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) errors: AtomicU64,
     /// Calls that were not made because the breaker was open.
     pub(crate) skipped: AtomicU64,
+    /// How many tasks are under way that nobody waits for.
+    background: watch::Sender<usize>,
 }
 
 #[derive(Debug)]
@@ -90,6 +96,13 @@ impl Kind {
     }
 }
 
+/// Why a call came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Missed {
+    NotMade,
+    Failed,
+}
+
 /// What a call found the breaker to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Calling {
@@ -99,9 +112,10 @@ enum Calling {
 }
 
 impl Shared {
-    pub(crate) fn new(tier: Arc<dyn SharedTier>, timeout: Duration, lease: Duration) -> Self {
+    pub(crate) fn new(tier: Arc<dyn SharedTier>, table: String, timeout: Duration, lease: Duration) -> Self {
         Shared {
             tier,
+            table,
             timeout,
             lease,
             loader: Uuid::new_v4().simple().to_string(),
@@ -109,13 +123,15 @@ impl Shared {
             breakers: Default::default(),
             errors: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
+            background: watch::Sender::new(0),
         }
     }
 
-    pub(crate) async fn read(&self, names: &[String]) -> Option<Vec<Option<Bytes>>> {
+    /// What a look-up reads, until when it may wait for it.
+    pub(crate) async fn read(&self, names: &[String], until: Instant) -> Option<Vec<Option<Bytes>>> {
         let mut entries = Vec::with_capacity(names.len());
         for names in names.chunks(KEYS_MAX) {
-            let read = self.call(Kind::Read, self.tier.read(names)).await?;
+            let read = self.call(Kind::Read, until, self.tier.read(names)).await.ok()?;
             entries.extend((read.len() == names.len()).then_some(read)?);
         }
         Some(entries)
@@ -126,21 +142,34 @@ impl Shared {
         format!("{}-{}", self.loader, self.tokens.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub(crate) async fn lease(&self, names: &[String], token: &str) -> Option<Vec<Lease>> {
+    /// Takes leases for a look-up, until when it may wait for them.
+    pub(crate) async fn lease(
+        self: &Arc<Self>,
+        names: &[String],
+        token: &str,
+        until: Instant,
+    ) -> Option<Vec<Lease>> {
         // Nobody is to wait for what can't be filled.
         if self.is_open(Kind::Fill) {
             return None;
         }
         let mut leases = Vec::with_capacity(names.len());
         for part in names.chunks(KEYS_MAX) {
-            let taken = self.call(Kind::Lease, self.tier.lease(part, token, self.lease)).await;
-            match taken.filter(|taken| taken.len() == part.len()) {
-                Some(taken) => leases.extend(taken),
-                None => {
-                    self.release(&names[..leases.len()], token).await;
-                    return None;
+            let taken = self.call(Kind::Lease, until, self.tier.lease(part, token, self.lease)).await;
+            let taken_at_most = match taken {
+                Ok(taken) if taken.len() == part.len() => {
+                    leases.extend(taken);
+                    continue;
                 }
+                Err(Missed::NotMade) => leases.len(),
+                // It may have been carried out, and its answer been late.
+                Ok(_) | Err(Missed::Failed) => leases.len() + part.len(),
+            };
+            if taken_at_most > 0 {
+                let (names, token) = (names[..taken_at_most].to_vec(), token.to_owned());
+                self.spawn(|shared| async move { shared.release(&names, &token).await });
             }
+            return None;
         }
         Some(leases)
     }
@@ -154,7 +183,7 @@ impl Shared {
                 part += 1;
             }
             let (now, later) = rest.split_at(part);
-            if self.call(Kind::Fill, self.tier.fill(now, token)).await.is_none() {
+            if self.call(Kind::Fill, later_than_any(), self.tier.fill(now, token)).await.is_err() {
                 let names: Vec<String> = now.iter().map(|entry| entry.key.clone()).collect();
                 self.release(&names, token).await;
             }
@@ -164,41 +193,78 @@ impl Shared {
 
     pub(crate) async fn release(&self, names: &[String], token: &str) {
         for names in names.chunks(KEYS_MAX) {
-            self.call(Kind::Release, self.tier.release(names, token)).await;
+            let _ = self.call(Kind::Release, later_than_any(), self.tier.release(names, token)).await;
         }
+    }
+
+    /// Does what nobody waits for.
+    pub(crate) fn spawn<F>(self: &Arc<Self>, task: impl FnOnce(Arc<Self>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        struct UnderWay(Arc<Shared>);
+
+        impl Drop for UnderWay {
+            fn drop(&mut self) {
+                self.0.background.send_modify(|tasks| *tasks -= 1);
+            }
+        }
+
+        self.background.send_modify(|tasks| *tasks += 1);
+        let (under_way, task) = (UnderWay(Arc::clone(self)), task(Arc::clone(self)));
+        tokio::spawn(async move {
+            task.await;
+            drop(under_way);
+        });
+    }
+
+    /// Waits for what was [spawned](Self::spawn).
+    pub(crate) async fn background_ended(&self) {
+        // The sender lives in self, so waiting can't fail.
+        let _ = self.background.subscribe().wait_for(|tasks| *tasks == 0).await;
     }
 
     pub(crate) async fn invalidate(&self, names: &[String], bar: Duration) {
         for names in names.chunks(KEYS_MAX) {
-            self.call(Kind::Invalidate, self.tier.invalidate(names, bar)).await;
+            let _ = self.call(Kind::Invalidate, later_than_any(), self.tier.invalidate(names, bar)).await;
         }
     }
 
     /// Sets a mark to a value that it never had.
     pub(crate) async fn mark(&self, name: String, time: Duration) {
         let value = Bytes::copy_from_slice(Uuid::new_v4().as_bytes());
-        self.call(Kind::Mark, self.tier.mark(&[(name, value)], time)).await;
+        let _ = self.call(Kind::Mark, later_than_any(), self.tier.mark(&[(name, value)], time)).await;
     }
 
-    /// Makes a call, unless the breaker is open; `None` where it failed.
-    async fn call<T>(&self, kind: Kind, call: impl Future<Output = Result<T>>) -> Option<T> {
+    /// Makes a call, unless the breaker is open or its time is over.
+    async fn call<T>(
+        &self,
+        kind: Kind,
+        until: Instant,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T, Missed> {
+        let now = Instant::now();
+        if until <= now {
+            return Err(Missed::NotMade);
+        }
         let Some(calling) = self.may_call(kind) else {
             self.skipped.fetch_add(1, Ordering::Relaxed);
             metrics::counter!("barge.loader.shared_skipped").increment(1);
-            return None;
+            return Err(Missed::NotMade);
         };
-        let problem = match tokio::time::timeout(self.timeout, call).await {
+        let time = self.timeout.min(until - now);
+        let problem = match tokio::time::timeout(time, call).await {
             Ok(Ok(value)) => {
                 self.succeeded(kind);
-                return Some(value);
+                return Ok(value);
             }
             Ok(Err(error)) => error.to_string(),
-            Err(_) => format!("no answer within {:?}", self.timeout),
+            Err(_) => format!("no answer within {time:?}"),
         };
         self.errors.fetch_add(1, Ordering::Relaxed);
         metrics::counter!("barge.loader.shared_errors").increment(1);
         self.failed(kind, &problem, calling);
-        None
+        Err(Missed::Failed)
     }
 
     /// `None` while the breaker is open.
@@ -221,7 +287,7 @@ impl Shared {
         *breaker = Breaker::default();
         drop(breaker);
         if was_open {
-            tracing::info!("the shared cache can {} again", kind.name());
+            tracing::info!(table = self.table, "the shared cache can {} again", kind.name());
             // What else failed may work again, too.
             for breaker in &self.breakers {
                 let mut breaker = breaker.lock().unwrap_or_else(PoisonError::into_inner);
@@ -239,13 +305,18 @@ impl Shared {
         let what = kind.name();
         breaker.failures = breaker.failures.saturating_add(1);
         if breaker.failures < FAILURES_MAX {
-            tracing::debug!(problem, "the shared cache failed to {what}");
+            tracing::debug!(table = self.table, problem, "the shared cache failed to {what}");
             return;
         }
         match (breaker.open_until, calling) {
             (None, _) => {
                 let meanwhile = kind.meanwhile();
-                tracing::warn!(problem, "the shared cache failed to {what}: {meanwhile} until it can again");
+                let table = &self.table;
+                tracing::warn!(
+                    table,
+                    problem,
+                    "the shared cache failed to {what}: {meanwhile} until it can again"
+                );
             }
             // It was under way when the breaker opened, and says nothing new.
             (Some(_), Calling::Closed) => return,
@@ -258,6 +329,11 @@ impl Shared {
     fn breaker(&self, kind: Kind) -> MutexGuard<'_, Breaker> {
         self.breakers[kind as usize].lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// For calls that nobody waits for: their own time bounds them.
+fn later_than_any() -> Instant {
+    Instant::now() + LONGEST
 }
 
 /// An entry of a shared cache, read.
@@ -391,12 +467,12 @@ mod tests {
     async fn calls_that_fail_together_open_the_breaker_once() {
         let time = Duration::from_millis(100);
         let tier = Silent { may_be_read: false };
-        let (shared, names) = (Shared::new(Arc::new(tier), time, time), ["a".to_owned()]);
-        futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
+        let (shared, names) = (Shared::new(Arc::new(tier), "tasks".into(), time, time), ["a".to_owned()]);
+        futures::future::join_all((0..20).map(|_| shared.read(&names, later_than_any()))).await;
         assert_eq!(shared.breaker(Kind::Read).wait, OPEN_FIRST * 2, "for the first time");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (20, 0));
         tokio::time::sleep(OPEN_FIRST).await;
-        futures::future::join_all((0..20).map(|_| shared.read(&names))).await;
+        futures::future::join_all((0..20).map(|_| shared.read(&names, later_than_any()))).await;
         assert_eq!(shared.breaker(Kind::Read).wait, OPEN_FIRST * 4, "a probe failed");
         assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (21, 19));
     }
@@ -405,10 +481,14 @@ mod tests {
     async fn what_works_goes_on_while_other_calls_fail() {
         let time = Duration::from_millis(10);
         let tier = Silent { may_be_read: true };
-        let (shared, names) = (Shared::new(Arc::new(tier), time, time), ["a".to_owned()]);
+        let shared = Arc::new(Shared::new(Arc::new(tier), "tasks".into(), time, time));
+        let (names, until) = (["a".to_owned()], later_than_any());
         for _ in 0..20 {
-            assert!(shared.read(&names).await.is_some() && shared.lease(&names, "token").await.is_none());
+            assert!(shared.read(&names, until).await.is_some());
+            assert!(shared.lease(&names, "token", until).await.is_none());
+            shared.background_ended().await;
         }
-        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (3, 17));
+        // Three leases, each of which may have been taken and so is given back.
+        assert_eq!((shared.errors.load(Ordering::Relaxed), shared.skipped.load(Ordering::Relaxed)), (6, 17));
     }
 }

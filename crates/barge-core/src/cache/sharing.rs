@@ -25,16 +25,23 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     pub(super) async fn ask_shared(
         &self,
         round: &mut Round<'_, K, V>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         options: &Cache,
     ) -> Waiting {
         let open = round.open();
         let keys: Vec<K> = open.iter().map(|&place| round.keys[place].clone()).collect();
-        let Ok(names) = self.source.names(&keys) else { return Waiting::default() };
+        let names = match self.source.names(&keys) {
+            Ok(names) => names,
+            Err(error) => {
+                tracing::debug!(%error, "the keys have no names in the shared cache, which is passed over");
+                return Waiting::default();
+            }
+        };
         let named = open.into_iter().zip(names).map(|(place, name)| Named { place, name });
         let (bypassing, mut asking): (Vec<_>, Vec<_>) = named.partition(|key| self.was_written(round, key));
         count(&self.counts.bypasses, bypassing.len());
-        if self.read_shared(round, shared, options, &asking).await.is_none() {
+        let until = round.half_of_the_time();
+        if !asking.is_empty() && self.read_shared(round, shared, options, &asking, until).await.is_none() {
             return Waiting::default();
         }
         asking.retain(|key| round.answers[key.place].is_none());
@@ -43,7 +50,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         if leasing.is_empty() {
             return Waiting::default();
         }
-        let leased = self.lease(round, shared, options, &leasing, &asking).await;
+        let leased = self.lease(round, shared, options, [&leasing, &asking], until).await;
         let missed = asking.iter().filter(|key| round.answers[key.place].is_none()).count();
         count(&self.counts.shared_misses, missed);
         let Some((leases, waiting)) = leased else { return Waiting::default() };
@@ -102,10 +109,11 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         shared: &Shared,
         options: &Cache,
         keys: &[Named],
+        until: Instant,
     ) -> Option<Bytes> {
         let mut names: Vec<String> = keys.iter().map(|key| key.name.clone()).collect();
         names.push(self.source.mark());
-        let mut entries = shared.read(&names).await?;
+        let mut entries = shared.read(&names, until).await?;
         let mark = entries.pop()?.unwrap_or_default();
         let (now, wall) = (Instant::now(), (options.clock)());
         let mut hits = Vec::new();
@@ -163,17 +171,17 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     }
 
     /// Waits until those who hold the leases have filled the entries, for as long as a lease. A lease that was given back, as of a key whose look-up
-    /// failed, or that ran out, is taken over, and what must not be filled any more is read at once: who waits, waits for a look-up and
-    /// not for the lease's time.
+    /// failed, or that ran out, is taken over, and what is barred or was written here is read at once. So nobody waits longer than the other look-up
+    /// takes.
     pub(super) async fn wait_for_others(
         &self,
         round: &mut Round<'_, K, V>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         options: &Cache,
         held: &[Named],
     ) {
         count(&self.counts.waits, held.len());
-        let until = round.until.min(Instant::now() + options.lease);
+        let until = round.half_of_the_time().min(Instant::now() + options.lease);
         let mut wait = WAIT_FIRST;
         while Instant::now() < until {
             tokio::time::sleep(wait).await;
@@ -183,9 +191,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             let (written, open): (Vec<Named>, Vec<Named>) =
                 open.cloned().partition(|key| self.was_written(round, key));
             let mut reading: Vec<usize> = written.iter().map(|key| key.place).collect();
-            let Some(waiting) = self.take_over(round, shared, options, open, &mut reading).await else {
-                return;
-            };
+            let taken = self.take_over(round, shared, options, open, until, &mut reading).await;
+            let Some(waiting) = taken else { return };
             reading.retain(|&place| round.answers[place].is_none());
             reading.sort_unstable();
             match reading.is_empty() {
@@ -203,15 +210,16 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     async fn take_over(
         &self,
         round: &mut Round<'_, K, V>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         options: &Cache,
         open: Vec<Named>,
+        until: Instant,
         reading: &mut Vec<usize>,
     ) -> Option<Waiting> {
         if open.is_empty() {
             return Some(Waiting::default());
         }
-        let (leases, mut waiting) = self.lease(round, shared, options, &open, &open).await?;
+        let (leases, mut waiting) = self.lease(round, shared, options, [&open, &open], until).await?;
         for (key, lease) in open.into_iter().zip(leases) {
             if lease != Lease::Held {
                 reading.push(key.place);
@@ -223,23 +231,24 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         Some(waiting)
     }
 
-    /// Asks for leases of keys, and then again for the entries of those that may come from others: what was filled before a lease was free is found, and not
-    /// read again. `None` where the shared cache can't be asked.
+    /// Takes leases of keys, then reads the entries of those that may come from others once more, so that one filled in between is found and not read again.
+    /// `None` where the shared cache can't be asked.
     async fn lease(
         &self,
         round: &mut Round<'_, K, V>,
-        shared: &Shared,
+        shared: &Arc<Shared>,
         options: &Cache,
-        leasing: &[Named],
-        reading: &[Named],
+        [leasing, reading]: [&[Named]; 2],
+        until: Instant,
     ) -> Option<(Vec<Lease>, Waiting)> {
         let token = shared.token();
         let names: Vec<String> = leasing.iter().map(|key| key.name.clone()).collect();
-        let lease = shared.lease(&names, &token);
+        let lease = shared.lease(&names, &token, until);
+        let read = self.read_shared(round, shared, options, reading, until);
         let (leases, mark) = match names.len() <= KEYS_MAX {
             // Polled in this order, and so sent in it.
-            true => join(lease, self.read_shared(round, shared, options, reading)).await,
-            false => (lease.await, self.read_shared(round, shared, options, reading).await),
+            true => join(lease, read).await,
+            false => (lease.await, read.await),
         };
         let (leases, mut waiting) = (leases?, Waiting { token, ..Waiting::default() });
         let Some(mark) = mark else {
@@ -271,8 +280,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             .collect();
         let left = waiting.granted.iter().zip(filled).filter(|(_, filled)| !filled);
         let left: Vec<String> = left.map(|(key, _)| key.name.clone()).collect();
-        let (shared, token) = (Arc::clone(shared), waiting.token.clone());
-        tokio::spawn(async move {
+        let token = waiting.token.clone();
+        shared.spawn(|shared| async move {
             if !entries.is_empty() {
                 shared.fill(&entries, &token).await;
             }

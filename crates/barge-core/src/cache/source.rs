@@ -67,6 +67,11 @@ pub(crate) trait Source<K: LoaderKey, V>: Send + Sync + 'static {
         Vec::new()
     }
 
+    /// The table, for the log.
+    fn table(&self) -> &str {
+        "none: a handler"
+    }
+
     /// The name of the mark that tells of changes in a shared cache.
     fn mark(&self) -> String;
 

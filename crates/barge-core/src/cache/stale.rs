@@ -18,9 +18,19 @@ const STALE_PART: u32 = 10;
 /// After it failed so, it is not asked for so long about keys of which something is kept.
 const AWAY_FOR: Duration = Duration::from_secs(1);
 
+/// Why a key without an entry had less time than a look-up may take.
+fn beside_stale(error: Error) -> Error {
+    match error.kind() {
+        ErrorKind::Timeout => error.context(
+            "a tenth of the time was waited, for the sake of keys beside it that are served expired",
+        ),
+        _ => error,
+    }
+}
+
 impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
-    /// Looks keys up; those that can't be and of which something is kept that may be served then, are answered with it and not tried again. Gives what came
-    /// of the others, and which they are.
+    /// Looks keys up. If the store can't be asked, those with an expired entry that may be served are answered with it at once. Gives the result of the
+    /// other keys, and their places.
     pub(super) async fn read_or_serve_stale(
         &self,
         round: &mut Round<'_, K, V>,
@@ -51,7 +61,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         };
         if !known_to_fail {
             let keys = stale.len();
-            tracing::warn!(%error, keys, "the store can't be asked: what is kept of keys is served, though its time is over");
+            let table = self.source.table();
+            tracing::warn!(%error, table, keys, "the store can't be asked: what is kept of keys is served, though its time is over");
             self.set_away(Some(Instant::now() + AWAY_FOR));
         }
         count(&self.counts.stale, stale.len());
@@ -59,7 +70,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         // The answers of the others wait for those of which nothing is kept.
         let found = match left.is_empty() {
             true => Ok(Vec::new()),
-            false => self.look_up(keys_of(&left), rows, soon(), round.calls).await,
+            false => self.look_up(keys_of(&left), rows, soon(), round.calls).await.map_err(beside_stale),
         };
         if error.kind() == ErrorKind::Timeout {
             // It may be slow and not away: then the answer comes in the background.

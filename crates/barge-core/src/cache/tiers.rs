@@ -8,13 +8,13 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use hashbrown::HashMap;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::counts::{Counts, count};
-use super::forget::Stale;
+use super::counts::{Counts, count, get};
+use super::invalidations::{Invalidation, Telling};
 use super::local::Local;
-use super::options::Cache;
+use super::options::{Cache, LONGEST};
 use super::round::{Asked, Fills, Resolved, Round, Waiting};
 use super::shared::Shared;
 use super::source::{Found, Source};
@@ -23,9 +23,6 @@ use crate::engine::Retry;
 use crate::engine::loader::{LoaderKey, LoaderValue};
 use crate::{Error, ErrorKind, Requests, Result, Sql};
 
-/// The longest that a look-up may take whatever is set: a time that the clock can tell.
-const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
-
 /// The tiers of one loader.
 pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     pub(super) source: Arc<dyn Source<K, V>>,
@@ -33,9 +30,11 @@ pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
     pub(crate) shared: Option<Arc<Shared>>,
     pub(super) options: Option<Cache>,
     pub(super) retry: Retry,
-    told: Option<mpsc::Sender<Stale<K>>>,
+    telling: Option<Telling<K>>,
     /// Where several look-ups may be under way at once, and memory keeps what they read.
     under_way: Option<UnderWay<K>>,
+    /// How often a key was forgotten, where nothing is kept but by scopes.
+    forgotten: AtomicU64,
     /// Until when the store is known to be away.
     pub(super) away_until: Mutex<Option<Instant>>,
     /// Held by whoever reads keys anew that the shared cache alone keeps.
@@ -47,7 +46,7 @@ pub(crate) struct Tiers<K: LoaderKey, V: LoaderValue> {
 pub(crate) struct Cached<K: LoaderKey, V: LoaderValue> {
     pub(crate) local: Arc<Local<K, V>>,
     pub(crate) shared: Option<Arc<Shared>>,
-    pub(crate) told: Option<mpsc::Sender<Stale<K>>>,
+    pub(crate) telling: Option<Telling<K>>,
     pub(crate) options: Cache,
 }
 
@@ -59,8 +58,8 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         in_flight: usize,
     ) -> Self {
         let retry = Retry { limit: timeout.min(LONGEST), ..Retry::default() };
-        let (local, shared, told, options) = match cached {
-            Some(Cached { local, shared, told, options }) => (Some(local), shared, told, Some(options)),
+        let (local, shared, telling, options) = match cached {
+            Some(Cached { local, shared, telling, options }) => (Some(local), shared, telling, Some(options)),
             None => (None, None, None, None),
         };
         let keeps = options.is_some() && local.as_ref().is_some_and(|local| local.keeps());
@@ -70,8 +69,9 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
             shared,
             options,
             retry,
-            told,
+            telling,
             under_way: (in_flight > 1 && keeps).then(UnderWay::new),
+            forgotten: AtomicU64::new(0),
             away_until: Mutex::new(None),
             refreshing: Arc::new(Semaphore::new(1)),
             counts: Counts::default(),
@@ -160,7 +160,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     async fn wait_for_own(&self, round: &mut Round<'_, K, V>, elsewhere: Vec<(usize, watch::Receiver<()>)>) {
         count(&self.counts.memory_waits, elsewhere.len());
         let lease = self.options.as_ref().map_or(Duration::ZERO, |options| options.lease);
-        let until = round.until.min(Instant::now() + lease);
+        let until = round.half_of_the_time().min(Instant::now() + lease);
         for (_, mut ends) in elsewhere {
             // It is an error that the other look-up has ended, and one that it took too long.
             let _ = tokio::time::timeout_at(until, ends.changed()).await;
@@ -221,26 +221,45 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
 
     /// Forgets a key, also in the shared cache.
     pub(crate) fn forget(&self, key: &K) {
-        if let Some(local) = &self.local {
-            local.forget(key);
+        match &self.local {
+            Some(local) => local.forget(key),
+            None => count(&self.forgotten, 1),
         }
-        if let Some(told) = &self.told {
-            // Where it is too slow to be told, entries expire.
-            drop(told.try_send(Stale::Keys(vec![key.clone()])));
-        }
+        self.tell_others(Invalidation::Keys(vec![key.clone()]));
     }
 
     /// Forgets everything, also in the shared cache.
     pub(crate) fn forget_all(&self) {
-        if let Some(local) = &self.local {
-            local.forget_all();
+        match &self.local {
+            Some(local) => local.forget_all(),
+            None => count(&self.forgotten, 1),
         }
-        if let Some(told) = &self.told {
-            drop(told.try_send(Stale::All));
+        self.tell_others(Invalidation::All);
+    }
+
+    /// Changes with whatever scopes must not remember any longer; `None` where nothing may be remembered.
+    pub(crate) fn version(&self) -> Option<u64> {
+        self.local.as_ref().map_or_else(|| Some(get(&self.forgotten)), |local| local.version())
+    }
+
+    fn tell_others(&self, invalidation: Invalidation<K>) {
+        if let Some(telling) = &self.telling {
+            telling.invalidations().tell(invalidation);
         }
     }
 
-    /// What another look-up has filled since these keys were asked for. Gives how many it hasn't.
+    /// Waits until the shared cache was told of what was written and read, for no longer than a look-up may take.
+    pub(crate) async fn settled(&self) {
+        let settled = async {
+            if let (Some(telling), Some(shared)) = (&self.telling, &self.shared) {
+                telling.is_idle().await;
+                shared.background_ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(self.retry.limit, settled).await;
+    }
+
+    /// Answers the keys that memory holds by now, and gives how many it doesn't.
     fn ask_memory(&self, round: &mut Round<'_, K, V>) -> usize {
         let Some(local) = self.local.as_ref().filter(|local| local.keeps()) else { return 0 };
         let now = Instant::now();

@@ -93,7 +93,7 @@ pub(super) fn decode(converter: &RowConverter, rows: &[&[u8]]) -> Result<Vec<Arr
     }
 }
 
-/// A fingerprint of whatever the meaning of rows' bytes hangs on.
+/// A fingerprint of everything that decides how rows' bytes are read.
 fn layout(schema: &SchemaRef, by: &LookUpBy, encoding: &str) -> String {
     let mut layout = format!("{encoding} {by:?}");
     for field in schema.fields() {

@@ -17,7 +17,8 @@ use super::codec::{self, Codec, escape};
 use super::look_up::{columns_of, ordinals};
 use super::{Core, Database};
 use crate::cache::Cache;
-use crate::cache::forget::{self, Forget, channel, tell_shared};
+use crate::cache::forget::{self, Forget};
+use crate::cache::invalidations::{Invalidations, Telling};
 use crate::cache::local::Local;
 use crate::cache::shared::Shared;
 use crate::cache::source::{Found, Source};
@@ -122,7 +123,7 @@ where
     let options = settings.cache.clone().unwrap_or_else(nothing);
     options.validate()?;
     let local = Arc::new(Local::new(options.clone(), V::MANY));
-    let (told, stale) = options.shared.is_some().then(channel).unzip();
+    let telling = options.shared.is_some().then(Telling::new);
     let source = Arc::new(TableRows::<K, R, V> {
         core: Arc::clone(database.core()),
         table: Arc::new(columns_of::<R>(R::table())?),
@@ -130,21 +131,22 @@ where
         by,
         held: OnceCell::new(),
         local: Arc::clone(&local),
-        told: told.clone(),
+        invalidations: telling.as_ref().map(|telling| Arc::clone(telling.invalidations())),
         keeps: settings.cache.is_some(),
         exact: OnceLock::new(),
         forget: OnceLock::new(),
         _rows: PhantomData,
     });
-    let shared =
-        options.shared.clone().map(|tier| Arc::new(Shared::new(tier, options.shared_timeout, options.lease)));
-    if let (Some(shared), Some(stale)) = (&shared, stale) {
+    let shared = options.shared.clone().map(|tier| {
+        let table = R::table().name().to_string();
+        Arc::new(Shared::new(tier, table, options.shared_timeout, options.lease))
+    });
+    if let (Some(shared), Some(telling)) = (&shared, &telling) {
         let mark_time = options.longest() * 2 + options.clock_skew;
         let source = Arc::clone(&source) as Arc<dyn Source<K, V>>;
-        let names = Arc::downgrade(&source);
-        tokio::spawn(tell_shared(stale, Arc::clone(shared), names, options.lease, mark_time));
+        telling.start(Arc::clone(shared), source, [options.lease, mark_time]);
     }
-    let cached = Cached { local, shared, told, options };
+    let cached = Cached { local, shared, telling, options };
     start(source, Some(cached), settings)
 }
 
@@ -192,7 +194,7 @@ struct TableRows<K: OwnedKey, R, V: LoaderValue> {
     held: OnceCell<HeldBy>,
     codec: Option<Codec>,
     local: Arc<Local<K, V>>,
-    told: Option<tokio::sync::mpsc::Sender<forget::Stale<K>>>,
+    invalidations: Option<Arc<Invalidations<K>>>,
     /// Whether there is a cache, for which it matters which keys a commit names.
     keeps: bool,
     /// Whether the database takes keys as equal only where they are the same; known from `held` on.
@@ -230,7 +232,7 @@ where
             columns: held.fields.iter().map(|field| field.name().clone()).collect(),
             local: Arc::clone(&self.local),
             keys,
-            told: self.told.clone(),
+            invalidations: self.invalidations.clone(),
         };
         let forget = self.forget.get_or_init(|| Arc::new(forget));
         self.local.hears_all_but(self.core.observers.add_held(forget));
@@ -474,6 +476,10 @@ where
         let converter = self.held.get().and_then(|held| codec::converter(&held.fields).ok());
         let Some(converter) = converter.filter(|_| !rows.is_empty()) else { return Vec::new() };
         codec::decode(&converter, rows).and_then(|columns| K::read(&columns)).unwrap_or_default()
+    }
+
+    fn table(&self) -> &str {
+        self.table.name().name()
     }
 
     fn mark(&self) -> String {

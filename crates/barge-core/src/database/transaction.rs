@@ -15,7 +15,7 @@ use crate::engine::writer::keys::find_keys;
 use crate::engine::writer::plan::{Part, drawn, group, runs};
 use crate::store::{
     Alters, Change, ChangedRows, CommitError, CommitOutcome, Operation, Query, Sql, Step, Transaction,
-    ends_transaction, only_reads,
+    changes_no_rows, ends_transaction,
 };
 use crate::{Error, ErrorKind, FromRow, Key, Keys, Record, Result, Table, TableName};
 
@@ -253,12 +253,13 @@ impl Tx {
             self.own = Some(Descriptions::default());
         }
         self.alters_tables |= alters == Alters::Tables;
-        self.wrote |= !only_reads(&sql);
+        self.wrote |= !changes_no_rows(&sql);
         Ok(sql)
     }
 
     /// Says that this transaction changes rows of a table by [`over`](Tx::over) or [`execute`](Tx::execute): caches forget what they hold of
-    /// it. Where nothing is said and such a statement isn't a SELECT, they forget what they hold of every table. A name with a dot, as in SQL, stands also for
+    /// it. Where nothing is said and such a statement may change rows, they forget what they hold of every table; a SELECT doesn't,
+    /// nor do SET, SAVEPOINT, LOCK, a WITH without INSERT, UPDATE, DELETE or MERGE, and an EXPLAIN that carries nothing out. A name with a dot, as in SQL, stands also for
     /// the table behind its last dot, in whichever schema.
     pub fn writes(&mut self, table: impl Into<TableName>) {
         self.declared = true;
@@ -295,6 +296,9 @@ impl Tx {
                 .into());
         }
         if self.wrote && !self.declared {
+            tracing::debug!(
+                "a statement of a transaction may have changed any table: caches drop all rows, unless `Tx::writes` says which"
+            );
             self.changes.note(Change { table: None, rows: ChangedRows::Any });
         }
         let Tx { core, transaction, changes, alters_tables, .. } = self;

@@ -7,8 +7,8 @@
 //!   buffer goes on gathering meanwhile. So a batch that nothing allows goes alone, and those behind it wait for it.
 //! - With nothing in flight a lone row leaves at once. Beside others a flush starts once the buffer is half full, or its first row has waited
 //!   as long as the last flush took: by then, with one lane, it would be on its way. So lanes take large batches under load, a
-//!   trickle does not become a flood of small ones, and a flush that hangs holds nobody up for long. A limit that is reached, a
-//!   linger that ends, `flush` and `close` start a flush at once.
+//!   trickle does not become a flood of small ones, and a flush that hangs holds nobody up for long. Keys gather for a few milliseconds at
+//!   most. A limit that is reached, a linger that ends, `flush` and `close` start a flush at once.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -19,6 +19,9 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Buffer, Engine, FlushReason, Flushed, Flusher, closed, end_of_task};
+
+/// The most lanes: each has a batch in memory, and mostly a connection.
+pub(crate) const LANES_MAX: usize = 64;
 
 /// What a batch touches, as far as it matters to those flushed beside it.
 pub(crate) trait Reach: Send + 'static {

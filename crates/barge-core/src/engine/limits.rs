@@ -23,7 +23,8 @@ pub struct Limits {
     /// then flushed with what came before it. At most 1 GiB. Defaults to 8 MiB.
     pub max_bytes: usize,
     /// The longest wait for more rows before a flush starts. Zero starts one as soon as the previous has ended, which is
-    /// what most applications want: batches grow by themselves while a flush is under way. Defaults to zero.
+    /// what most applications want: batches grow by themselves while a flush is under way. `Duration::MAX` waits until the buffer is full, or
+    /// somebody flushes. Defaults to zero.
     pub linger: Duration,
     /// How long a full flush should take at most. Where set, the cap on rows adapts between 1 and `max_rows`: a full flush
     /// within the target raises it by an eighth, one over the target cuts it to 0.7. Defaults to none: the cap is `max_rows`.
@@ -47,7 +48,7 @@ impl Default for Limits {
 /// Arrow's text columns count their bytes in an `i32`; half of that leaves room for one large row.
 const MAX_BYTES_LIMIT: usize = 1 << 30;
 /// Rows of a batch are numbered by a `u32`; memory ends before.
-const MAX_ROWS_LIMIT: usize = 1 << 28;
+pub(super) const MAX_ROWS_LIMIT: usize = 1 << 28;
 /// Where an adaptive cap starts.
 pub(super) const ADAPTIVE_START: usize = 1_000;
 

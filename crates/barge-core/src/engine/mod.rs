@@ -33,8 +33,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-pub(crate) use lanes::Reach;
 use lanes::{Flight, FlusherTask, Next};
+pub(crate) use lanes::{LANES_MAX, Reach};
 use limits::ADAPTIVE_START;
 pub use limits::{Limits, WhenFull};
 pub use retry::Retry;
@@ -105,6 +105,14 @@ struct State<B> {
 }
 
 impl<B: Buffer> State<B> {
+    /// For how long a first row gathers others beside flushes in flight, where a lane is free; `None` until the buffer is half full.
+    fn gathering_time(&self) -> Option<Duration> {
+        match B::GATHERS {
+            Gathers::Rows => self.flush_time,
+            Gathers::Keys => Some(self.flush_time.map_or(KEYS_GATHER, |time| time.min(KEYS_GATHER))),
+        }
+    }
+
     /// Seals the buffer, and gives it its number.
     fn seal(&mut self) -> B::Sealed {
         self.sealed += 1;
@@ -131,6 +139,9 @@ impl<B: Buffer> State<B> {
         }
     }
 }
+
+/// A key beside look-ups in flight gathers others for no longer than this: somebody waits for it, and the last look-up may have hung.
+const KEYS_GATHER: Duration = Duration::from_millis(5);
 
 #[derive(Clone, Copy, PartialEq)]
 enum FlusherState {
@@ -425,10 +436,11 @@ impl<B: Buffer> Engine<B> {
         }
         let (waits_for, wait) = match state.opened.filter(|_| state.open.rows() > 0) {
             None => (FlusherState::Idle, None),
+            // A time that the clock can't tell never comes: then only a full buffer is flushed, or one that somebody asks for.
             Some(opened) if idle || !self.limits.linger.is_zero() => {
-                (FlusherState::Lingering, Some(opened + self.limits.linger))
+                (FlusherState::Lingering, opened.checked_add(self.limits.linger))
             }
-            Some(opened) => (FlusherState::Gathering, state.flush_time.map(|time| opened + time)),
+            Some(opened) => (FlusherState::Gathering, state.gathering_time().map(|time| opened + time)),
         };
         state.flusher = waits_for;
         Next::Wait { until: wait }
@@ -474,7 +486,7 @@ impl<B: Buffer> Engine<B> {
         } else if !self.limits.linger.is_zero() {
             waits(self.limits.linger).then_some(FlushReason::Linger)
         } else {
-            let worthwhile = || self.is_half_full(state) || state.flush_time.is_some_and(waits);
+            let worthwhile = || self.is_half_full(state) || state.gathering_time().is_some_and(waits);
             (!beside || worthwhile()).then_some(FlushReason::Idle)
         }
     }

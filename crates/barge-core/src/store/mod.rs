@@ -36,7 +36,7 @@ pub use look_up::{Direction, LookUp, OrderBy};
 pub use observer::{Change, ChangedRows, CommitObserver, CommitOutcome};
 pub(crate) use observer::{Earlier, Fence, Observers};
 pub use statement::{Alters, changes_session};
-pub(crate) use statement::{ends_transaction, only_reads};
+pub(crate) use statement::{changes_no_rows, ends_transaction};
 pub use target::Target;
 
 use crate::{Error, Result, Table, TableName};

@@ -5,7 +5,7 @@
 pub enum Alters {
     /// Nothing: it reads or changes rows.
     Nothing,
-    /// It reads, but what functions that it calls may do isn't known.
+    /// Nothing for good, as far as is known: it calls functions of which nobody says what they do, or changes what this transaction sees.
     ByFunctions,
     /// It changes tables, or may.
     Tables,
@@ -23,6 +23,10 @@ impl Alters {
             "SELECT" | "WITH" if selects_into(sql) => Alters::Tables,
             "SELECT" | "WITH" if !sql.contains('(') => Alters::Nothing,
             "SELECT" | "WITH" => Alters::ByFunctions,
+            "SHOW" | "TABLE" | "LOCK" | "SAVEPOINT" | "RELEASE" => Alters::Nothing,
+            "EXPLAIN" if !runs_what_it_explains(sql) => Alters::Nothing,
+            // Names may mean other tables in this transaction now, and no table has changed.
+            "SET" | "RESET" | "ROLLBACK" => Alters::ByFunctions,
             _ => Alters::Tables,
         }
     }
@@ -45,10 +49,20 @@ pub fn changes_session(sql: &str) -> bool {
     }
 }
 
-/// Whether a statement only reads, by its words. A function that it calls may still write: who observes commits hears of that as little as of
+/// Whether a statement changes no row, by its words. A function that it calls may still write: who observes commits hears of that as little as of
 /// triggers.
-pub(crate) fn only_reads(sql: &str) -> bool {
-    matches!(first_word(sql).as_str(), "SELECT" | "VALUES") && Alters::of(sql) != Alters::Tables
+pub(crate) fn changes_no_rows(sql: &str) -> bool {
+    let changes = ["INSERT", "UPDATE", "DELETE", "MERGE"];
+    Alters::of(sql) != Alters::Tables
+        && match first_word(sql).as_str() {
+            "WITH" => !changes.iter().any(|word| has_word(sql, word)),
+            first => !changes.contains(&first),
+        }
+}
+
+/// Whether an EXPLAIN carries its statement out.
+fn runs_what_it_explains(sql: &str) -> bool {
+    has_word(sql, "ANALYZE") || has_word(sql, "ANALYSE")
 }
 
 /// Whether a statement begins or ends a transaction, which is not for statements to do.
@@ -141,6 +155,11 @@ mod tests {
             ("ALTER TABLE t ADD COLUMN n int", Alters::Tables),
             ("CREATE TABLE made AS SELECT * FROM {batch} AS b", Alters::Tables),
             ("DELETE FROM t; DROP TABLE t", Alters::Tables),
+            ("SET LOCAL search_path TO a", Alters::ByFunctions),
+            ("SAVEPOINT a", Alters::Nothing),
+            ("ROLLBACK TO a", Alters::ByFunctions),
+            ("EXPLAIN CREATE TABLE t AS SELECT 1", Alters::Nothing),
+            ("EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1", Alters::Tables),
             ("", Alters::Tables),
         ] {
             assert_eq!(Alters::of(sql), alters, "{sql}");
@@ -180,13 +199,35 @@ mod tests {
 
     #[test]
     fn what_may_write_is_not_taken_to_read() {
-        assert!(only_reads("-- all\n(SELECT * FROM t)") && only_reads("VALUES (1)"));
+        for sql in [
+            "-- all\n(SELECT * FROM t)",
+            "VALUES (1)",
+            "WITH a AS (SELECT * FROM t) SELECT * FROM a",
+            "TABLE t",
+            "SET LOCAL lock_timeout = '1s'",
+            "RESET ALL",
+            "SHOW search_path",
+            "SAVEPOINT a",
+            "RELEASE SAVEPOINT a",
+            "ROLLBACK TO SAVEPOINT a",
+            "LOCK TABLE t IN SHARE MODE",
+            "EXPLAIN DELETE FROM t",
+        ] {
+            assert!(changes_no_rows(sql), "{sql}");
+        }
         for sql in [
             "WITH a AS (DELETE FROM t RETURNING *) SELECT * FROM a",
+            "WITH a AS (SELECT 1) MERGE INTO t USING a ON true WHEN MATCHED THEN DELETE",
             "SELECT 1; DELETE FROM t",
+            "SET LOCAL x = 1; DELETE FROM t",
             "UPDATE t SET n = 1",
+            "EXPLAIN (ANALYZE) DELETE FROM t",
+            "TRUNCATE t",
+            "CALL p()",
+            "PRAGMA user_version = 1",
+            "",
         ] {
-            assert!(!only_reads(sql), "{sql}");
+            assert!(!changes_no_rows(sql), "{sql}");
         }
     }
 

@@ -97,18 +97,14 @@ async fn what_cannot_be_filled_is_waited_for_by_nobody() {
     let long = Duration::from_secs(600);
     let cache = Cache::new(long).entries(0).shared(Arc::new(tier));
     let loader = elsewhere(&db).loader::<Version>().cache(cache).start::<i64>();
-    let mut waits = Vec::new();
     for _ in 0..40 {
-        let before = Instant::now();
         assert_eq!(loader.load(1).await.unwrap().unwrap().version, 1);
-        waits.push(before.elapsed());
         sleep(Duration::from_millis(20)).await;
     }
-    waits.sort();
     let statistics = loader.statistics();
     assert!(statistics.shared_errors > 0 && statistics.errors == 0, "{statistics:?}");
     // The first ones' leases can't be given back, as that takes a script, too: they are waited out, and hardly any more are taken.
-    assert!(waits[30] < Duration::from_millis(200), "{waits:?}");
+    assert!(statistics.shared_waits < 10, "{statistics:?}");
 }
 
 /// Over a cluster, whose nodes have a part of the keys each.

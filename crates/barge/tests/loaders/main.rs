@@ -162,3 +162,34 @@ async fn an_insert_into_a_table_without_a_primary_key_drops_its_own_keys_alone()
     }
     assert_eq!(loader.statistics().store_keys, 1 + 6);
 }
+
+/// A transaction that changes settings, sets points to come back to or only reads is no reason to read everything anew.
+#[tokio::test]
+async fn statements_that_change_no_rows_drop_nothing() {
+    let (here, _there, _directory) =
+        twice("CREATE TABLE notes(id INTEGER PRIMARY KEY, text TEXT NOT NULL)").await;
+    add(&here, 0, "kept").await;
+    let loader: Loader<i64, Arc<Note>> = here.loader::<Note>().cache(Cache::new(TTL)).start();
+    let look_ups = async || {
+        assert!(loader.load(1).await.unwrap().is_some());
+        loader.statistics().look_ups
+    };
+    assert_eq!((look_ups().await, look_ups().await), (1, 1));
+    let mut tx = here.begin().await.unwrap();
+    for statement in [
+        "SAVEPOINT here",
+        "WITH n AS (SELECT count(*) AS n FROM notes) SELECT n FROM n",
+        "ROLLBACK TO here",
+        "RELEASE here",
+        "EXPLAIN DELETE FROM notes",
+    ] {
+        tx.execute(statement).await.unwrap();
+    }
+    tx.commit().await.unwrap();
+    assert_eq!(look_ups().await, 1, "nothing was changed");
+    let mut tx = here.begin().await.unwrap();
+    let add = "WITH n AS (SELECT 2 AS id) INSERT INTO notes SELECT id, 'new' FROM n";
+    tx.execute(add).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(look_ups().await, 2, "and here it was");
+}

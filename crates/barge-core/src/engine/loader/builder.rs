@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -10,12 +10,13 @@ use futures::future::BoxFuture;
 
 use super::frequent::{Frequent, keep};
 use super::open::Open;
-use super::{Lane, Loader, LoaderKey, LoaderValue, Shared};
+use super::{Inner, Lane, Loader, LoaderKey, LoaderValue};
 use crate::cache::Cache;
 use crate::cache::local::Local;
 use crate::cache::source::{Found, Source};
 use crate::cache::tiers::{Cached, Tiers};
-use crate::engine::{Engine, Limits, WhenFull};
+use crate::engine::limits::MAX_ROWS_LIMIT;
+use crate::engine::{Engine, LANES_MAX, Limits, WhenFull};
 use crate::{Error, ErrorKind, Requests, Result};
 
 /// Sets up a [`Loader`]; made by [`Database::loader`](crate::Database::loader) or [`Loader::builder`].
@@ -71,14 +72,18 @@ impl<S> LoaderBuilder<S> {
         self
     }
 
-    /// How many look-ups may be under way at once, each over a connection of its own: at most 65,536. Defaults to 1.
+    /// How many look-ups may be under way at once, each over a connection of its own: 1 to 64. Defaults to 1.
+    ///
+    /// Beside others a look-up starts when its keys are half of [`max_keys`](Self::max_keys), or the first has waited as long as the last look-up
+    /// took and no longer than 5 ms. Rows of all of them are decoded by one task: what runs side by side are the database's answers.
     pub fn in_flight(mut self, look_ups: usize) -> Self {
         self.settings.in_flight = look_ups;
         self
     }
 
     /// How long a look-up may take: with its retries after passing failures, and the first one with what has to be asked of the database before. A key that
-    /// is asked for while a look-up is under way waits for that one before its own, so twice as long at most. Defaults to 10 s.
+    /// is asked for while a look-up is under way waits for that one before its own: twice as long, and longer where more keys wait than one look-up takes.
+    /// Defaults to 10 s. The future of a handler of your own is dropped then.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.settings.timeout = timeout;
         self
@@ -200,7 +205,7 @@ impl<K: LoaderKey, V: LoaderValue> LoaderBuilder<Handler<K, V>> {
                     return Err(Error::new(ErrorKind::InvalidConfig, message));
                 }
                 local.hears_all();
-                Some(Cached { local, shared: None, told: None, options })
+                Some(Cached { local, shared: None, telling: None, options })
             }
         };
         start(Arc::new(source), cached, settings)
@@ -215,22 +220,18 @@ pub(crate) fn started<L>(loader: Result<L>) -> L {
     }
 }
 
-/// The most look-ups under way at once: more than any pool has connections.
-const IN_FLIGHT_MAX: usize = 1 << 16;
-
 /// Starts a loader over a source.
 pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
     source: Arc<dyn Source<K, V>>,
     cached: Option<Cached<K, V>>,
     settings: Settings,
 ) -> Result<Loader<K, V>> {
-    if !(1..=IN_FLIGHT_MAX).contains(&settings.in_flight) {
-        let message =
-            format!("in_flight is {}; it must be at least 1 and at most {IN_FLIGHT_MAX}", settings.in_flight);
-        return Err(Error::new(ErrorKind::InvalidConfig, message));
-    }
-    if settings.limits.max_rows == 0 {
-        return Err(Error::new(ErrorKind::InvalidConfig, "max_keys is 0; it must be at least 1"));
+    let (lanes, keys) = (settings.in_flight, settings.limits.max_rows);
+    for (name, value, most) in [("in_flight", lanes, LANES_MAX), ("max_keys", keys, MAX_ROWS_LIMIT)] {
+        if !(1..=most).contains(&value) {
+            let message = format!("{name} is {value}; it must be between 1 and {most}");
+            return Err(Error::new(ErrorKind::InvalidConfig, message));
+        }
     }
     if settings.timeout.is_zero() {
         return Err(Error::new(
@@ -246,13 +247,31 @@ pub(crate) fn start<K: LoaderKey, V: LoaderValue>(
         return Err(Error::new(ErrorKind::InvalidConfig, message));
     }
     let tiers = Arc::new(Tiers::new(source, cached, settings.timeout, settings.in_flight));
+    if tiers.shared.is_some() {
+        tokio::spawn(hear_of_commits(Arc::downgrade(&tiers)));
+    }
     let lanes = (0..settings.in_flight).map(|_| Lane { tiers: Arc::clone(&tiers) }).collect();
     let engine = Engine::start(settings.limits, Open::new(), lanes)?;
-    let shared = Arc::new(Shared { engine, tiers, frequent: settings.remember.map(Frequent::new) });
-    if shared.frequent.is_some() {
-        tokio::spawn(keep(Arc::downgrade(&shared)));
+    let inner = Arc::new(Inner { engine, tiers, frequent: settings.remember.map(Frequent::new) });
+    if inner.frequent.is_some() {
+        tokio::spawn(keep(Arc::downgrade(&inner)));
     }
-    Ok(Loader { shared })
+    Ok(Loader { inner })
+}
+
+/// How long to wait where the store can't be asked yet.
+pub(super) const AGAIN: Duration = Duration::from_secs(10);
+
+/// Prepares a loader before its first look-up, so that a process which only writes tells others what they should forget.
+async fn hear_of_commits<K: LoaderKey, V: LoaderValue>(tiers: Weak<Tiers<K, V>>) {
+    while let Some(own) = tiers.upgrade() {
+        match own.begin().await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "a loader with a shared cache can't be told of writes yet"),
+        }
+        drop(own);
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 impl<K: LoaderKey, V: LoaderValue> Source<K, V> for Handler<K, V> {

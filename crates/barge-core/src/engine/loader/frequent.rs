@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 use hashbrown::HashMap;
 
-use super::{Loader, LoaderKey, LoaderValue, Shared, WarmOptions};
+use super::builder::AGAIN;
+use super::{Inner, Loader, LoaderKey, LoaderValue, WarmOptions};
 use crate::cache::shared::{frame, unframe, wall_clock};
 
 /// One request in so many is looked at.
@@ -21,8 +22,9 @@ const COUNTED_MAX: usize = 1 << 14;
 const REMEMBERED: usize = 4_096;
 /// How often they are written down.
 const EVERY: Duration = Duration::from_secs(60);
-/// How long to wait where the store can't be asked yet.
-const AGAIN: Duration = Duration::from_secs(10);
+
+/// What the files begin with: none that begins otherwise is written over.
+const FIRST_LINE: &[u8] = b"barge keys\n";
 
 /// Counts of keys, from a sample of the requests.
 pub(crate) struct Frequent<K> {
@@ -99,7 +101,7 @@ impl<K: LoaderKey> Frequent<K> {
     }
 }
 
-impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
+impl<K: LoaderKey, V: LoaderValue> Inner<K, V> {
     /// Writes the keys most asked for to their file; a failure is logged, and takes nothing with it.
     pub(super) async fn write_frequent(&self) {
         let Some(frequent) = self.frequent.as_ref().filter(|own| own.is_read.load(Ordering::Acquire)) else {
@@ -118,7 +120,8 @@ impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
         }
     }
 
-    /// The keys of the run before. A file that isn't there has none, and neither has one of another table, of keys of other types, or cut off.
+    /// The keys of the run before. A file that isn't there has none, and neither has one of another table, of keys of other types, or cut off. One that
+    /// isn't of this kind at all is an error: it would be written over.
     async fn read_frequent(&self, frequent: &Frequent<K>) -> std::io::Result<Vec<K>> {
         let file = frequent.file.clone();
         let read =
@@ -128,14 +131,20 @@ impl<K: LoaderKey, V: LoaderValue> Shared<K, V> {
             read => read?,
         };
         let Some((name, _)) = self.tiers.encode_keys(&[]) else { return Ok(Vec::new()) };
-        let rows = unframe(&name, &bytes).map(|framed| framed.rows).unwrap_or_default();
+        let Some(framed) = bytes.strip_prefix(FIRST_LINE) else {
+            return match bytes.is_empty() {
+                true => Ok(Vec::new()),
+                false => Err(std::io::Error::other("it holds something else")),
+            };
+        };
+        let rows = unframe(&name, framed).map(|framed| framed.rows).unwrap_or_default();
         Ok(self.tiers.decode_keys(&rows))
     }
 }
 
 /// Warms the keys of the run before, and writes down this one's from time to time, until the loader is gone.
-pub(super) async fn keep<K: LoaderKey, V: LoaderValue>(shared: Weak<Shared<K, V>>) {
-    while let Some(own) = shared.upgrade() {
+pub(super) async fn keep<K: LoaderKey, V: LoaderValue>(inner: Weak<Inner<K, V>>) {
+    while let Some(own) = inner.upgrade() {
         match own.tiers.begin().await {
             Ok(()) => {
                 warm(own).await;
@@ -148,14 +157,14 @@ pub(super) async fn keep<K: LoaderKey, V: LoaderValue>(shared: Weak<Shared<K, V>
     }
     loop {
         tokio::time::sleep(EVERY).await;
-        let Some(shared) = shared.upgrade() else { return };
-        shared.write_frequent().await;
+        let Some(inner) = inner.upgrade() else { return };
+        inner.write_frequent().await;
     }
 }
 
-async fn warm<K: LoaderKey, V: LoaderValue>(shared: Arc<Shared<K, V>>) {
-    let Some(frequent) = &shared.frequent else { return };
-    let keys = match shared.read_frequent(frequent).await {
+async fn warm<K: LoaderKey, V: LoaderValue>(inner: Arc<Inner<K, V>>) {
+    let Some(frequent) = &inner.frequent else { return };
+    let keys = match inner.read_frequent(frequent).await {
         Ok(keys) => keys,
         Err(error) => {
             let file = frequent.file.display();
@@ -166,7 +175,7 @@ async fn warm<K: LoaderKey, V: LoaderValue>(shared: Arc<Shared<K, V>>) {
     if keys.is_empty() {
         return;
     }
-    match (Loader { shared }).warm(keys, WarmOptions::default()).await {
+    match (Loader { inner }).warm(keys, WarmOptions::default()).await {
         Ok(warmed) => tracing::info!(keys = warmed.keys, found = warmed.found, "warmed"),
         Err(error) => tracing::debug!(%error, "warming ended early"),
     }
@@ -174,9 +183,11 @@ async fn warm<K: LoaderKey, V: LoaderValue>(shared: Arc<Shared<K, V>>) {
 
 /// Under another name first, so that the file is whole at any time.
 fn write(file: &Path, name: &str, rows: &[Bytes]) -> std::io::Result<()> {
+    static WRITTEN: AtomicU64 = AtomicU64::new(0);
+    let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let mut beside = file.as_os_str().to_owned();
-    beside.push(format!(".{}.partial", std::process::id()));
-    fs::write(&beside, frame(name, wall_clock(), &[], rows))?;
+    beside.push(format!(".{}.{nth}.partial", std::process::id()));
+    fs::write(&beside, [FIRST_LINE, &frame(name, wall_clock(), &[], rows)].concat())?;
     fs::rename(&beside, file)
 }
 

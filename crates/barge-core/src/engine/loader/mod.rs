@@ -20,6 +20,7 @@ use crate::cache::counts::count;
 use crate::cache::local::{Kept, Local};
 use crate::cache::round::{Asked, Resolved};
 use crate::cache::tiers::Tiers;
+pub use crate::database::loading::{ByColumns, ByKey};
 use crate::{Error, ErrorKind, Result};
 pub use builder::{Handler, LoaderBuilder};
 pub(crate) use builder::{Settings, start, started};
@@ -61,7 +62,7 @@ pub use warm::{Progress, WarmOptions, Warmed};
 /// # }
 /// ```
 pub struct Loader<K: LoaderKey, V: LoaderValue> {
-    shared: Arc<Shared<K, V>>,
+    inner: Arc<Inner<K, V>>,
 }
 
 /// What keys of a loader can be.
@@ -74,14 +75,14 @@ pub trait LoaderValue: Clone + Send + Sync + 'static {}
 
 impl<T: Clone + Send + Sync + 'static> LoaderValue for T {}
 
-struct Shared<K: LoaderKey, V: LoaderValue> {
+struct Inner<K: LoaderKey, V: LoaderValue> {
     engine: Arc<Engine<Open<K, V>>>,
     tiers: Arc<Tiers<K, V>>,
     /// Which keys are asked for most, where that is remembered.
     frequent: Option<Frequent<K>>,
 }
 
-impl<K: LoaderKey, V: LoaderValue> Drop for Shared<K, V> {
+impl<K: LoaderKey, V: LoaderValue> Drop for Inner<K, V> {
     fn drop(&mut self) {
         self.engine.close_soon();
     }
@@ -89,7 +90,7 @@ impl<K: LoaderKey, V: LoaderValue> Drop for Shared<K, V> {
 
 impl<K: LoaderKey, V: LoaderValue> Clone for Loader<K, V> {
     fn clone(&self) -> Self {
-        Loader { shared: Arc::clone(&self.shared) }
+        Loader { inner: Arc::clone(&self.inner) }
     }
 }
 
@@ -101,7 +102,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// # Errors
     /// The key's own, or the look-up's; `BufferFull`, `Closed`.
     pub async fn load(&self, key: K) -> Result<Option<V>> {
-        count(&self.shared.tiers.counts.requests, 1);
+        count(&self.inner.tiers.counts.requests, 1);
         self.note(&key);
         if let Some(kept) = self.kept(&key) {
             return Ok(kept.value.clone());
@@ -111,7 +112,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
             let place = key.take().map_or(0, |key| open.ask(key, Asked::Loaded));
             Ok(open.ticket(place))
         };
-        let mut ticket = self.shared.engine.add(add).await?;
+        let mut ticket = self.inner.engine.add(add).await?;
         ticket.answered().await;
         answer(&ticket, ticket.index)
     }
@@ -176,13 +177,13 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
                 }
             }
         }
-        count(&self.shared.tiers.counts.requests, answers.len());
+        count(&self.inner.tiers.counts.requests, answers.len());
         let mut asking = asking.into_iter().peekable();
         let mut waiting = Vec::new();
-        let most = self.shared.engine.limits().max_rows;
+        let most = self.inner.engine.limits().max_rows;
         while asking.peek().is_some() {
             let mut places = Vec::new();
-            let added = self.shared.engine.add(|open: &mut Open<K, V>| {
+            let added = self.inner.engine.add(|open: &mut Open<K, V>| {
                 // The engine calls this once, when there is room.
                 for (place, key) in asking.by_ref().take(most) {
                     places.push((place, open.ask(key, Asked::Loaded)));
@@ -203,12 +204,12 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
                 answers[place] = Some(answer(&ticket, index));
             }
         }
-        answers.into_iter().map(|answer| answer.unwrap_or(Ok(None))).collect()
+        answers.into_iter().map(|answer| answer.unwrap_or_else(|| Err(unanswered()))).collect()
     }
 
     #[inline]
     fn note(&self, key: &K) {
-        if let Some(frequent) = &self.shared.frequent {
+        if let Some(frequent) = &self.inner.frequent {
             frequent.note(key);
         }
     }
@@ -216,10 +217,10 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// What is kept of the key in this process's memory; has it read anew where that is due.
     #[inline]
     fn kept(&self, key: &K) -> Option<Arc<Kept<V>>> {
-        let local = self.shared.tiers.local.as_ref()?;
+        let local = self.inner.tiers.local.as_ref()?;
         let now = Instant::now();
         let Some(kept) = local.get(key, now) else { return self.kept_too_long(local, key, now) };
-        count(&self.shared.tiers.counts.hits, 1);
+        count(&self.inner.tiers.counts.hits, 1);
         if kept.claim_refresh(now) {
             self.refresh(key);
         }
@@ -228,21 +229,21 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
 
     /// What is kept of the key though its time is over, while the store is known to be away and that may be served.
     fn kept_too_long(&self, local: &Local<K, V>, key: &K, now: Instant) -> Option<Arc<Kept<V>>> {
-        let kept = if self.shared.tiers.is_away() { local.get_stale(key, now) } else { None };
-        count(&self.shared.tiers.counts.stale, usize::from(kept.is_some()));
-        count(&self.shared.tiers.counts.memory_misses, usize::from(kept.is_some()));
+        let kept = if self.inner.tiers.is_away() { local.get_stale(key, now) } else { None };
+        count(&self.inner.tiers.counts.stale, usize::from(kept.is_some()));
+        count(&self.inner.tiers.counts.memory_misses, usize::from(kept.is_some()));
         kept
     }
 
     /// Has a key read anew with the next batch, if there is room.
     #[cold]
     fn refresh(&self, key: &K) {
-        let offered = self.shared.engine.offer(|open: &mut Open<K, V>| {
+        let offered = self.inner.engine.offer(|open: &mut Open<K, V>| {
             open.ask(key.clone(), Asked::Refreshed);
             Ok(())
         });
         if let Ok(Some(())) = offered {
-            count(&self.shared.tiers.counts.refreshes, 1);
+            count(&self.inner.tiers.counts.refreshes, 1);
         }
     }
 
@@ -267,18 +268,18 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// # }
     /// ```
     pub fn prime(&self, key: K, value: V) {
-        self.shared.tiers.prime(key, value);
+        self.inner.tiers.prime(key, value);
     }
 
     /// Forgets what is kept of a key, also in the shared cache: for writes that Barge doesn't hear of. Only of the key as it is spelled here: where the
     /// database takes keys as equal that differ, as under NOCASE, [`clear_all`](Self::clear_all) forgets them all.
     pub fn clear(&self, key: &K) {
-        self.shared.tiers.forget(key);
+        self.inner.tiers.forget(key);
     }
 
     /// Forgets all that is kept, also in the shared cache.
     pub fn clear_all(&self) {
-        self.shared.tiers.forget_all();
+        self.inner.tiers.forget_all();
     }
 
     /// A memory for one request: what was loaded through it is not loaded again, cache or not. See [`Scope`].
@@ -299,31 +300,40 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
         Scope::new(self.clone())
     }
 
-    /// Takes no more keys, and waits until those that were asked for are answered. May be called again.
+    /// Takes no more keys, and waits until those that were asked for are answered, and until the shared cache was told of what this process wrote and read:
+    /// for that no longer than a look-up may take. What memory keeps is still given. May be called again.
     pub async fn close(&self) -> LoaderStatistics {
-        self.shared.engine.close().await;
-        self.shared.write_frequent().await;
-        self.shared.tiers.tell();
+        self.inner.engine.close().await;
+        self.inner.write_frequent().await;
+        self.inner.tiers.settled().await;
+        self.inner.tiers.tell();
         self.statistics()
     }
 
     /// What the loader did so far.
     pub fn statistics(&self) -> LoaderStatistics {
-        LoaderStatistics::of(&self.shared)
+        LoaderStatistics::of(&self.inner)
     }
 }
 
 impl<K: LoaderKey, V: LoaderValue> std::fmt::Debug for Loader<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Loader").field("statistics", &self.statistics()).finish_non_exhaustive()
+        f.debug_struct("Loader")
+            .field("waiting", &self.inner.engine.statistics().buffered)
+            .finish_non_exhaustive()
     }
 }
 
 fn answer<V: Clone>(ticket: &Ticket<Answers<V>>, index: u32) -> Result<Option<V>> {
     match ticket.cell().get().and_then(|answers| answers.get(index as usize)) {
         Some(answer) => answer.clone(),
-        None => Ok(None),
+        None => Err(unanswered()),
     }
+}
+
+/// That a key has no row is never guessed: this is a mistake of ours.
+fn unanswered() -> Error {
+    Error::new(ErrorKind::Statement, "the key was not answered")
 }
 
 /// Looks batches of keys up.

@@ -10,10 +10,10 @@ use crate::Result;
 /// A memory for one request, as of a web server: what was loaded through it is not loaded again, whatever its loader keeps.
 /// Made by [`Loader::scope`]; cheap to clone and share within the request.
 ///
-/// What this process writes meanwhile through the loader's [`Database`](crate::Database) is loaded again, whether the loader has a cache or not:
-/// no load through a scope gives an older row than one through its loader. Nothing is remembered before the loader's first look-up, nor while a commit
-/// is under way that began before it: of those the loader isn't told. A loader over a handler of the application's own isn't told of any write, and
-/// [`clear`](Scope::clear) is the caller's.
+/// What this process writes meanwhile through the loader's [`Database`](crate::Database) is loaded again, whether the loader has a cache or not, and so is what
+/// the loader [clears](Loader::clear) or is [primed](Loader::prime) with; what other programs write is not. Nothing is remembered before the loader's first look-up, nor while a commit
+/// is under way that began before it: of those the loader isn't told. A loader over a handler of the application's own isn't told of any write:
+/// clearing is the caller's, of a scope or of the loader and all its scopes.
 pub struct Scope<K: LoaderKey, V: LoaderValue> {
     loader: Loader<K, V>,
     memory: Arc<Mutex<HashMap<K, Remembered<V>>>>,
@@ -93,7 +93,7 @@ impl<K: LoaderKey, V: LoaderValue> Scope<K, V> {
 
     /// `None` where nothing may be remembered.
     fn version(&self) -> Option<u64> {
-        self.loader.shared.tiers.local.as_ref().map_or(Some(0), |local| local.version())
+        self.loader.inner.tiers.version()
     }
 
     fn remembered(&self, key: &K, version: Option<u64>) -> Option<Option<V>> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{LoaderKey, LoaderValue, Shared};
+use super::{Inner, LoaderKey, LoaderValue};
 use crate::cache::counts::get;
 
 /// What a loader did so far.
@@ -70,21 +70,21 @@ impl LoaderStatistics {
     }
 
     /// Keys that a cache had, of those and the ones looked up in the store, for refreshes and warming, too; between 0 and 1. A key that several ask for at once
-    /// counts once, but in memory.
+    /// counts once, except for hits in memory, which count for each request.
     pub fn hit_rate(&self) -> f64 {
         let hits = self.memory_hits + self.shared_hits;
         let all = hits + self.store_keys;
         if all == 0 { 0.0 } else { hits as f64 / all as f64 }
     }
 
-    pub(super) fn of<K: LoaderKey, V: LoaderValue>(shared: &Shared<K, V>) -> Self {
-        let engine = shared.engine.statistics();
-        let counts = &shared.tiers.counts;
-        let (local, tier) = (shared.tiers.local.as_ref(), shared.tiers.shared.as_ref());
+    pub(super) fn of<K: LoaderKey, V: LoaderValue>(inner: &Inner<K, V>) -> Self {
+        let engine = inner.engine.statistics();
+        let counts = &inner.tiers.counts;
+        let (local, tier) = (inner.tiers.local.as_ref(), inner.tiers.shared.as_ref());
         if let Some(local) = local {
             local.settle();
             // The facade is told the same.
-            shared.tiers.tell();
+            inner.tiers.tell();
         }
         let (requests, hits) = (get(&counts.requests), get(&counts.hits));
         LoaderStatistics {

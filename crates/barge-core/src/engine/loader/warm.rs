@@ -10,7 +10,7 @@ use crate::{Error, ErrorKind, Result, Sql};
 
 /// How fast to warm, and who is told.
 pub struct WarmOptions {
-    /// Keys in one look-up, but no more than a second's. Defaults to 1,000.
+    /// Keys in one look-up, but no more than a second's; at least 1. Defaults to 1,000.
     pub batch: usize,
     /// The most keys a second; `None` goes as fast as the store answers. Defaults to 10,000.
     pub per_second: Option<u32>,
@@ -25,11 +25,13 @@ pub type Progress = Box<dyn FnMut(&Warmed) + Send>;
 
 impl WarmOptions {
     fn validate(&self) -> Result<()> {
-        match self.per_second {
-            Some(0) => {
-                Err(Error::new(ErrorKind::InvalidConfig, "per_second is 0: no key would ever be warmed"))
+        let nothing = [("per_second", self.per_second == Some(0)), ("batch", self.batch == 0)];
+        match nothing.into_iter().find(|(_, is_zero)| *is_zero) {
+            Some((name, _)) => {
+                let message = format!("{name} is 0: no key would ever be warmed");
+                Err(Error::new(ErrorKind::InvalidConfig, message))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 }
@@ -78,14 +80,14 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// `Closed`; `InvalidConfig` for no keys a second.
+    /// `Closed`; `InvalidConfig` for no keys a second or a batch.
     pub async fn warm(&self, keys: impl IntoIterator<Item = K>, mut options: WarmOptions) -> Result<Warmed> {
         options.validate()?;
         let started = Instant::now();
         let mut warmed = Warmed::default();
         let mut keys = keys.into_iter().peekable();
         let rate = options.per_second.map_or(usize::MAX, |rate| rate as usize);
-        let most = options.batch.clamp(1, rate);
+        let most = options.batch.min(rate);
         while keys.peek().is_some() {
             if let Some(rate) = options.per_second {
                 let due = Duration::from_secs_f64(warmed.keys as f64 / f64::from(rate));
@@ -103,7 +105,7 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
             }
             warmed.keys += asked;
             warmed.elapsed = started.elapsed();
-            count(&self.shared.tiers.counts.warmed, asked as usize);
+            count(&self.inner.tiers.counts.warmed, asked as usize);
             if let Some(progress) = &mut options.progress {
                 progress(&warmed);
             }
@@ -128,10 +130,10 @@ impl<K: LoaderKey, V: LoaderValue> Loader<K, V> {
     /// ```
     ///
     /// # Errors
-    /// What the query reports; `MissingColumn` where it lacks a column of the key; `Unsupported` for a loader over a handler of your own; `InvalidConfig` for no keys a second; `Closed`.
+    /// What the query reports; `MissingColumn` where it lacks a column of the key; `Unsupported` for a loader over a handler of your own; `InvalidConfig` for no keys a second or a batch; `Closed`.
     pub async fn warm_query(&self, sql: impl Into<Sql>, options: WarmOptions) -> Result<Warmed> {
         options.validate()?;
-        let keys = self.shared.tiers.query_keys(sql.into(), options.query_max_keys).await?;
+        let keys = self.inner.tiers.query_keys(sql.into(), options.query_max_keys).await?;
         self.warm(keys, options).await
     }
 }

@@ -21,7 +21,7 @@ pub use answers::{BatchReceipt, Receipt};
 pub use report::{Rejected, Report};
 
 use crate::database::{Core, Database};
-use crate::engine::{Engine, Limits, Retry, Statistics, WhenFull};
+use crate::engine::{Engine, LANES_MAX, Limits, Retry, Statistics, WhenFull};
 use crate::record::Table;
 use crate::store::Operation;
 use crate::{Error, ErrorKind, Record, Result};
@@ -73,9 +73,6 @@ impl Default for WriterConfig {
     }
 }
 
-/// Flushes that many connections can serve; a server has few more to give.
-const UNORDERED_FLUSHES_LIMIT: usize = 64;
-
 impl WriterConfig {
     /// Whether the settings make sense.
     ///
@@ -84,9 +81,9 @@ impl WriterConfig {
     pub fn validate(&self) -> Result<()> {
         self.limits.validate()?;
         self.retry.validate()?;
-        if !(1..=UNORDERED_FLUSHES_LIMIT).contains(&self.unordered_flushes) {
+        if !(1..=LANES_MAX).contains(&self.unordered_flushes) {
             let message = format!(
-                "unordered_flushes is {}; it must be between 1 and {UNORDERED_FLUSHES_LIMIT}",
+                "unordered_flushes is {}; it must be between 1 and {LANES_MAX}",
                 self.unordered_flushes
             );
             return Err(Error::new(ErrorKind::InvalidConfig, message));

@@ -4,6 +4,7 @@ mod absence;
 mod caching;
 mod damaged;
 mod freshness;
+mod liveness;
 mod numbers;
 mod refreshing;
 mod sharing;
@@ -230,6 +231,28 @@ async fn a_scope_remembers_until_something_is_written() {
     assert_eq!(load(5).await.as_deref(), Some("task 5"));
 }
 
+/// A loader that keeps nothing and hears of nothing: clearing is the caller's, of all scopes at once.
+#[tokio::test(start_paused = true)]
+async fn what_a_loader_clears_its_scopes_forget() {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let calling = calls.clone();
+    let handler = move |keys: Requests<i64>| {
+        let nth = calling.fetch_add(1, Ordering::Relaxed);
+        async move { Ok(keys.iter().map(|_| Ok(Some(nth))).collect()) }
+    };
+    let keeping = Loader::builder(handler.clone()).cache(Cache::new(Duration::from_secs(60))).start();
+    for loader in [Loader::builder(handler).start(), keeping] {
+        let scope = loader.scope();
+        let first = scope.load(1).await.unwrap();
+        assert_eq!(scope.load(1).await.unwrap(), first);
+        loader.clear(&1);
+        let second = scope.load(1).await.unwrap();
+        assert_ne!(second, first);
+        loader.clear_all();
+        assert_ne!(scope.load(1).await.unwrap(), second);
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn warming_keeps_to_its_rate_and_tells_how_far_it_is() {
     let db = filled(500).await;
@@ -266,9 +289,15 @@ async fn settings_out_of_bounds_are_refused() {
     for builder in [loader().max_keys(0), loader().in_flight(0), loader().in_flight(usize::MAX)] {
         assert_eq!(builder.try_start::<i64>().unwrap_err().kind(), ErrorKind::InvalidConfig);
     }
-    let options = WarmOptions { per_second: Some(0), ..WarmOptions::default() };
-    let refused = loader().start::<i64>().warm(0..10, options).await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidConfig);
+    let many = loader().max_keys(usize::MAX).try_start::<i64>().unwrap_err();
+    assert!(many.to_string().contains("max_keys is"), "{many}");
+    for options in [
+        WarmOptions { per_second: Some(0), ..WarmOptions::default() },
+        WarmOptions { batch: 0, ..WarmOptions::default() },
+    ] {
+        let refused = loader().start::<i64>().warm(0..10, options).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidConfig);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -293,6 +322,12 @@ async fn keys_in_demand_are_warm_from_the_start() {
     let next = start();
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!((next.statistics().warmed, name(next.load(1_i64).await.unwrap()).is_some()), (0, true));
+    // Nor is it written over.
+    for _ in 0..2_000 {
+        next.load_many([3_i64, 17, 400]).await.unwrap();
+    }
+    next.close().await;
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "something else");
     let error = db.loader::<Task>().remember(&file).try_start::<i64>().unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidConfig);
     let handler = |keys: Requests<i64>| async move { Ok(keys.iter().map(|_| Ok(Some(1))).collect()) };
