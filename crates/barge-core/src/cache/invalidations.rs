@@ -1,8 +1,10 @@
 //! What the shared cache is told of commits, in the background: no write waits for it.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::Notify;
 
 use super::shared::Shared;
@@ -24,16 +26,18 @@ pub(crate) struct Invalidations<K> {
     waiting: Mutex<Waiting<K>>,
     /// There is something to tell, or nothing more will come.
     work: Notify,
-    /// All that came is told.
-    idle: Notify,
+    /// Something was told.
+    progress: Notify,
 }
 
 struct Waiting<K> {
     keys: Vec<K>,
     /// All are to be forgotten, and so these keys, too.
     all: bool,
-    /// What was taken is being told.
-    telling: bool,
+    /// How many invalidations came, how many of them the task took, and how many it has told.
+    came: u64,
+    taken: u64,
+    told: u64,
     closed: bool,
 }
 
@@ -47,6 +51,11 @@ enum Next<K> {
 impl<K> Invalidations<K> {
     pub(crate) fn tell(&self, invalidation: Invalidation<K>) {
         let mut waiting = self.lock();
+        if waiting.closed {
+            // The loader is gone, and only what came before is still told.
+            return;
+        }
+        waiting.came += 1;
         match invalidation {
             _ if waiting.all => {}
             Invalidation::Keys(keys) if waiting.keys.len() + keys.len() <= KEYS_MAX => {
@@ -63,18 +72,16 @@ impl<K> Invalidations<K> {
 
     fn next(&self) -> Next<K> {
         let mut waiting = self.lock();
+        waiting.told = waiting.taken;
+        waiting.taken = waiting.came;
+        self.progress.notify_waiters();
         let keys = std::mem::take(&mut waiting.keys);
-        let next = match std::mem::take(&mut waiting.all) {
+        match std::mem::take(&mut waiting.all) {
             true => Next::Tell(Invalidation::All),
             false if !keys.is_empty() => Next::Tell(Invalidation::Keys(keys)),
             false if waiting.closed => Next::End,
             false => Next::Wait,
-        };
-        waiting.telling = matches!(next, Next::Tell(_));
-        if !waiting.telling {
-            self.idle.notify_waiters();
         }
-        next
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting<K>> {
@@ -89,9 +96,9 @@ pub(crate) struct Telling<K> {
 
 impl<K> Telling<K> {
     pub(crate) fn new() -> Self {
-        let waiting = Waiting { keys: Vec::new(), all: false, telling: false, closed: false };
-        let (waiting, work, idle) = (Mutex::new(waiting), Notify::new(), Notify::new());
-        Telling { invalidations: Arc::new(Invalidations { waiting, work, idle }) }
+        let waiting = Waiting { keys: Vec::new(), all: false, came: 0, taken: 0, told: 0, closed: false };
+        let (waiting, work, progress) = (Mutex::new(waiting), Notify::new(), Notify::new());
+        Telling { invalidations: Arc::new(Invalidations { waiting, work, progress }) }
     }
 
     pub(crate) fn invalidations(&self) -> &Arc<Invalidations<K>> {
@@ -110,31 +117,40 @@ impl<K> Telling<K> {
         let invalidations = Arc::clone(&self.invalidations);
         tokio::spawn(async move {
             loop {
-                match invalidations.next() {
-                    Next::Tell(Invalidation::All) => shared.mark(source.mark(), mark_time).await,
-                    Next::Tell(Invalidation::Keys(keys)) => {
-                        if let Ok(names) = source.names(&keys) {
-                            shared.invalidate(&names, bar).await;
+                let invalidation = match invalidations.next() {
+                    Next::Tell(invalidation) => invalidation,
+                    Next::Wait => {
+                        invalidations.work.notified().await;
+                        continue;
+                    }
+                    Next::End => return,
+                };
+                let telling = async {
+                    match invalidation {
+                        Invalidation::All => shared.mark(source.mark(), mark_time).await,
+                        Invalidation::Keys(keys) => {
+                            if let Ok(names) = source.names(&keys) {
+                                shared.invalidate(&names, bar).await;
+                            }
                         }
                     }
-                    Next::Wait => invalidations.work.notified().await,
-                    Next::End => return,
-                }
+                };
+                // Code of another's may panic, which has been printed: what comes later is told all the same.
+                let _ = AssertUnwindSafe(telling).catch_unwind().await;
             }
         });
     }
 
-    /// Waits until all that came is told, or failed.
-    pub(crate) async fn is_idle(&self) {
+    /// Waits until all that came so far is told, or failed.
+    pub(crate) async fn told(&self) {
+        let came = self.invalidations.lock().came;
         loop {
-            let idle = self.invalidations.idle.notified();
-            {
-                let waiting = self.invalidations.lock();
-                if !waiting.telling && !waiting.all && waiting.keys.is_empty() {
-                    return;
-                }
+            // Made before it is looked at, so that nothing told in between is missed.
+            let progress = self.invalidations.progress.notified();
+            if self.invalidations.lock().told >= came {
+                return;
             }
-            idle.await;
+            progress.await;
         }
     }
 }
@@ -171,6 +187,8 @@ mod tests {
         invalidations.tell(Invalidation::Keys(vec![9]));
         drop(telling);
         assert!(matches!(invalidations.next(), Next::Tell(Invalidation::Keys(keys)) if keys == [9]));
+        // What comes after it isn't, or a busy writer would never let it end.
+        invalidations.tell(Invalidation::All);
         assert!(matches!(invalidations.next(), Next::End));
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::fences::{Began, Fences};
@@ -151,7 +152,7 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
     pub(crate) fn new(options: Cache, by_rows: bool) -> Self {
         let evictions = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&evictions);
-        // An entry says itself when its time is over; by this one it also leaves memory, whoever asks for it.
+        // An entry says itself when its time is over; by this one it also leaves memory, with the requests for others.
         let builder = moka::sync::Cache::<K, Arc<Kept<V>>>::builder()
             .time_to_live(options.longest() + options.stale)
             .eviction_listener(move |_, _, cause| {
@@ -252,9 +253,11 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         let mut guarded = self.lock();
         for key in keys {
             guarded.fences.raise(key.clone());
-            self.remove(key);
         }
         self.move_on(&self.added);
+        drop(guarded);
+        // Behind the fences nothing is put in their place.
+        keys.iter().for_each(|key| self.remove(key));
     }
 
     /// The commit ended.
@@ -295,8 +298,12 @@ impl<K: LoaderKey, V: LoaderValue> Local<K, V> {
         self.move_on(&self.any);
         self.move_on(&self.added);
         if let Some(entries) = &self.entries {
-            // They are dead already; this frees them.
+            // They are dead already; this frees them, and not in whoever's request comes next.
             entries.invalidate_all();
+            if let Ok(runtime) = Handle::try_current() {
+                let entries = entries.clone();
+                runtime.spawn_blocking(move || entries.run_pending_tasks());
+            }
         }
     }
 

@@ -184,7 +184,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let until = round.half_of_the_time().min(Instant::now() + options.lease);
         let mut wait = WAIT_FIRST;
         while Instant::now() < until {
-            tokio::time::sleep(wait).await;
+            tokio::time::sleep_until(until.min(Instant::now() + wait)).await;
             wait = (wait * 2).min(WAIT_MAX);
             let open = held.iter().filter(|key| round.answers[key.place].is_none());
             // Written meanwhile, a key must not come from another's look-up.

@@ -182,11 +182,15 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
         let (false, Ok(turn)) = (due.is_empty(), turn) else { return };
         count(&self.counts.refreshes, due.len());
         let tiers = Arc::clone(self);
-        tokio::spawn(async move {
+        let refreshing = async move {
             let asked = vec![Asked::Refreshed; due.len()];
             tiers.resolve(due, &asked).await;
             drop(turn);
-        });
+        };
+        match &self.shared {
+            Some(shared) => shared.spawn(|_| refreshing),
+            None => drop(tokio::spawn(refreshing)),
+        }
     }
 
     async fn resolve_uncached(
@@ -252,7 +256,7 @@ impl<K: LoaderKey, V: LoaderValue> Tiers<K, V> {
     pub(crate) async fn settled(&self) {
         let settled = async {
             if let (Some(telling), Some(shared)) = (&self.telling, &self.shared) {
-                telling.is_idle().await;
+                telling.told().await;
                 shared.background_ended().await;
             }
         };

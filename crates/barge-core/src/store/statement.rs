@@ -67,11 +67,14 @@ fn runs_what_it_explains(sql: &str) -> bool {
 
 /// Whether a statement begins or ends a transaction, which is not for statements to do.
 pub(crate) fn ends_transaction(sql: &str) -> bool {
-    let word = first_word(sql);
+    let (word, rest) = split_word(sql);
     let (begins, ends) = (["BEGIN", "START"], ["COMMIT", "END", "ABORT"]);
     match word.as_str() {
-        "ROLLBACK" => !has_word(sql, "TO"),
-        "PREPARE" => first_word(split_word(sql).1) == "TRANSACTION",
+        "ROLLBACK" => match split_word(rest) {
+            (word, rest) if word == "WORK" || word == "TRANSACTION" => first_word(rest) != "TO",
+            (word, _) => word != "TO",
+        },
+        "PREPARE" => first_word(rest) == "TRANSACTION",
         word => begins.contains(&word) || ends.contains(&word),
     }
 }
@@ -233,13 +236,21 @@ mod tests {
 
     #[test]
     fn statements_that_end_a_transaction_are_known() {
-        for sql in
-            ["COMMIT", " rollback;", "/* now */ END", "ABORT", "PREPARE TRANSACTION 'a'", "START TRANSACTION"]
-        {
+        for sql in [
+            "COMMIT",
+            " rollback;",
+            "ROLLBACK -- to where it began",
+            "rollback work",
+            "/* now */ END",
+            "ABORT",
+            "PREPARE TRANSACTION 'a'",
+            "START TRANSACTION",
+        ] {
             assert!(ends_transaction(sql), "{sql}");
         }
         for sql in [
             "ROLLBACK TO SAVEPOINT a",
+            "ROLLBACK TRANSACTION /* again */ TO a",
             "SAVEPOINT a",
             "PREPARE a AS SELECT 1",
             "COMMENT ON TABLE t IS 'commit'",

@@ -187,8 +187,12 @@ fn write(file: &Path, name: &str, rows: &[Bytes]) -> std::io::Result<()> {
     let nth = WRITTEN.fetch_add(1, Ordering::Relaxed);
     let mut beside = file.as_os_str().to_owned();
     beside.push(format!(".{}.{nth}.partial", std::process::id()));
-    fs::write(&beside, [FIRST_LINE, &frame(name, wall_clock(), &[], rows)].concat())?;
-    fs::rename(&beside, file)
+    let bytes = [FIRST_LINE, &frame(name, wall_clock(), &[], rows)].concat();
+    let written = fs::write(&beside, bytes).and_then(|()| fs::rename(&beside, file));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
 }
 
 #[cfg(test)]

@@ -70,10 +70,12 @@ impl Shared {
 
     /// Waits until something that came may be forwarded.
     async fn hold_back(&self) {
-        if *self.silent.borrow() {
+        let mut silent = self.silent.subscribe();
+        while *silent.borrow_and_update() {
             self.holds.store(true, Ordering::Relaxed);
+            // The sender lives in self, so waiting can't fail.
+            let _ = silent.changed().await;
         }
-        self.hears().await;
     }
 
     /// Waits while nothing is forwarded.
